@@ -1,0 +1,167 @@
+"""Checks of an Experiment's fields against each other, without torch. Those that need the machine are in `readiness`.
+
+Each check names the fields it reads and runs only when all of them are valid, so that one mistake gives one message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from lab import data, nets, strategies
+from lab.errors import Problem, did_you_mean, listed
+from lab.vgpu import profiles
+
+hint = did_you_mean
+
+MAX_VGPUS = 64
+OWN = "own:"
+"""Prefix of `net` for a module of the user's."""
+DEVICE_NAME = re.compile(r"cpu|(?:cuda|vgpu):(0|[1-9]\d*)")
+
+
+def fill_in(fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with those that were left out, and that follow from others, filled in."""
+    filled = dict(fields)
+    entry = strategies.REGISTRY.get(_text(filled.get("strategy", "single")))
+    if not filled.get("devices") and filled.get("devices") in (None, (), [], "") and entry:
+        filled["devices"] = entry.default_devices
+    if filled.get("data") is None:
+        net = nets.REGISTRY.get(_text(filled.get("net", "net")))
+        filled["data"] = net.default_data if net else "mnist"
+    if filled.get("placement") is None and entry and entry.several_devices:
+        filled["placement"] = "even"
+    return filled
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def static_problems(fields: dict[str, Any]) -> list[Problem]:
+    """Every problem among these fields that can be seen without loading torch; fields that are missing are skipped."""
+    problems: list[Problem] = []
+    for names, check in _CHECKS:
+        if all(name in fields for name in names) and not any(problem.field in names for problem in problems):
+            problems += check(*(fields[name] for name in names))
+    return problems
+
+
+def _known(field: str, name: str, known: Iterable[str]) -> list[Problem]:
+    known = list(known)
+    if name in known:
+        return []
+    return [Problem(field, f"{name!r} is not one of {', '.join(known)}{hint(name, known)}")]
+
+
+def _net(name: str) -> list[Problem]:
+    if name.startswith(OWN) and len(name) > len(OWN):
+        return []
+    return _known("net", name, nets.NAMES)
+
+
+def _net_reads_data(net: str, name: str) -> list[Problem]:
+    entry, spec = nets.REGISTRY.get(net), data.REGISTRY[name].spec
+    if entry is None:
+        return []
+    if entry.reads != spec.kind:
+        return [Problem("data", f"net {net!r} reads {entry.reads}, but {name!r} holds {spec.kind}; try {entry.default_data!r}")]
+    if entry.exact_image and spec.shape != entry.exact_image:
+        return [
+            Problem(
+                "data",
+                f"net {net!r} reads images of {_shape(entry.exact_image)}, but those of {name!r} are {_shape(spec.shape)}; "
+                f"try {entry.default_data!r}",
+            )
+        ]
+    return []
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _devices(devices: tuple[str, ...]) -> list[Problem]:
+    problems = []
+    for device in devices:
+        match = DEVICE_NAME.fullmatch(device)
+        if not match:
+            problems.append(Problem("devices", f"{device!r} is not a device name; write cpu, cuda:0 or vgpu:0"))
+        elif device.startswith("vgpu") and int(match[1]) >= MAX_VGPUS:
+            problems.append(Problem("devices", f"{device!r} is out of range: the lab has vgpu:0 to vgpu:{MAX_VGPUS - 1}"))
+    if len(set(devices)) < len(devices):
+        twice = sorted({device for device in devices if devices.count(device) > 1})
+        problems.append(Problem("devices", f"{listed(twice)} is named more than once"))
+    if not devices:
+        problems.append(Problem("devices", "is empty; name at least one, such as cpu or vgpu:0"))
+    return problems
+
+
+def _device_count(strategy: str, devices: tuple[str, ...]) -> list[Problem]:
+    if not strategies.REGISTRY[strategy].several_devices and len(devices) > 1:
+        return [
+            Problem("devices", f"{strategy!r} runs on one device, but {len(devices)} are named: {listed(devices)}")
+        ]
+    return []
+
+
+def _placement(strategy: str, devices: tuple[str, ...], placement: Any) -> list[Problem]:
+    if placement is None:
+        return []
+    if not strategies.REGISTRY[strategy].several_devices:
+        return [Problem("placement", f"{strategy!r} puts the whole net on its one device; leave placement out")]
+    if isinstance(placement, str):
+        return []
+    if not placement:
+        return [Problem("placement", "is empty; give every layer a device, for example {'*': '%s'}" % devices[0])]
+    return [
+        Problem("placement", f"{pattern!r} goes to {device!r}, which is not among devices: {listed(devices)}{hint(device, devices)}")
+        for pattern, device in placement.items()
+        if device not in devices
+    ]
+
+
+def _microbatches(strategy: str, batch_size: int, microbatches: int) -> list[Problem]:
+    if microbatches > 1 and not strategies.REGISTRY[strategy].several_devices:
+        return [Problem("microbatches", f"{microbatches} have no use with {strategy!r}: there is nothing to overlap; use 1")]
+    if batch_size % microbatches:
+        near = [m for m in range(1, batch_size + 1) if batch_size % m == 0]
+        best = min(near, key=lambda m: abs(m - microbatches))
+        return [
+            Problem("microbatches", f"{microbatches} does not divide batch_size {batch_size}; the nearest that does is {best}")
+        ]
+    return []
+
+
+def _batch_fits_data(name: str, batch_size: int) -> list[Problem]:
+    samples = data.REGISTRY[name].spec.train_samples
+    if batch_size > samples:
+        return [Problem("batch_size", f"{batch_size} is more than the {samples} training samples of {name!r}")]
+    return []
+
+
+def _clock(devices: tuple[str, ...], clock: str) -> list[Problem]:
+    kinds = {device.split(":")[0] for device in devices}
+    if clock == "virtual" and "vgpu" not in kinds:
+        return [Problem("clock", "'virtual' needs a virtual GPU among devices, such as vgpu:0")]
+    if clock == "virtual" and "cuda" in kinds:
+        return [Problem("clock", "'virtual' cannot time a real GPU; use 'wall' for real and virtual GPUs together")]
+    if clock == "cuda" and kinds != {"cuda"}:
+        return [Problem("clock", f"'cuda' needs CUDA devices only, but devices are {listed(devices)}; use 'auto'")]
+    return []
+
+
+_CHECKS: list[tuple[tuple[str, ...], Callable[..., list[Problem]]]] = [
+    (("net",), _net),
+    (("data",), lambda name: _known("data", name, data.NAMES)),
+    (("strategy",), lambda name: _known("strategy", name, strategies.NAMES)),
+    (("hardware",), lambda name: _known("hardware", name, profiles.names())),
+    (("devices",), _devices),
+    (("net", "data"), _net_reads_data),
+    (("strategy", "devices"), _device_count),
+    (("strategy", "devices", "placement"), _placement),
+    (("strategy", "batch_size", "microbatches"), _microbatches),
+    (("data", "batch_size"), _batch_fits_data),
+    (("devices", "clock"), _clock),
+]

@@ -1,0 +1,85 @@
+"""Everything that Parallel Lab raises on purpose.
+
+LabError
+├── ExperimentError     an Experiment that cannot run (also a ValueError); lists every problem
+├── DataError           a data set that cannot be unpacked, read or written
+├── PlacementError      no placement satisfies what was asked
+├── DeviceError         a device that is not here, or was asked for something it cannot do (also a RuntimeError)
+└── RunError            a run that did not finish well; carries the RankFailed event
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lab.events import RankFailed
+
+
+class LabError(Exception):
+    """Base of every error that the lab raises on purpose: catch this to catch them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with an Experiment: the field, what is wrong with the reader's value, what is allowed."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class ExperimentError(LabError, ValueError):
+    """An Experiment that cannot run. `problems` holds every fault found, not just the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        if len(self.problems) == 1:
+            return str(self.problems[0])
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        return f"{len(self.problems)} problems:\n{lines}"
+
+    def __reduce__(self) -> tuple[type[ExperimentError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class DataError(LabError):
+    """A data set that cannot be unpacked, read or written; the text says which file and what to do."""
+
+
+class PlacementError(LabError, ValueError):
+    """No placement satisfies what was asked, for example because a layer fits on no device."""
+
+
+class DeviceError(LabError, RuntimeError):
+    """A device that is not here, or that was asked for something it cannot do."""
+
+
+class RunError(LabError):
+    """A run that failed. `failure` is the RankFailed event with the cause and the worker's traceback."""
+
+    def __init__(self, message: str, failure: RankFailed | None = None) -> None:
+        self.failure = failure
+        super().__init__(message)
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a, b and c`, for sentences."""
+    names = list(names)
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'conv2'?)` when a known name is near enough, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,189 @@
+"""RunState: folds a run's events into what a view needs, in bounded memory however long the run is."""
+
+from __future__ import annotations
+
+import statistics
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lab.events import (
+    Evaluated,
+    Event,
+    GraphTraced,
+    MemorySampled,
+    Placed,
+    PlacementGraph,
+    RankFailed,
+    RunFinished,
+    RunStarted,
+    Span,
+    SpanKind,
+    StepFinished,
+)
+
+Status = Literal["starting", "running", "finished", "stopped", "failed"]
+
+SERIES_POINTS = 1_000
+"""Most points of a curve: what a browser redraws in place ten times a second."""
+KEPT_STEPS = 24
+"""Steps whose spans are kept for the timeline."""
+MAX_SPANS_PER_STEP = 4_000
+
+
+class Series:
+    """A curve of at most `limit` points: when it is full, neighbours are averaged and the stride doubles."""
+
+    def __init__(self, limit: int = SERIES_POINTS) -> None:
+        self.limit = limit
+        self.stride = 1
+        self.x: list[float] = []
+        self.y: list[float] = []
+        self._pending: list[tuple[float, float]] = []
+
+    def add(self, x: float, y: float) -> None:
+        self._pending.append((x, y))
+        if len(self._pending) < self.stride:
+            return
+        self.x.append(self._pending[-1][0])
+        self.y.append(sum(y for _, y in self._pending) / len(self._pending))
+        self._pending.clear()
+        if len(self.x) >= self.limit:
+            self.x = self.x[1::2]
+            self.y = [(a + b) / 2 for a, b in zip(self.y[::2], self.y[1::2], strict=False)]
+            self.stride *= 2
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(slots=True)
+class DeviceMemory:
+    """A device's memory over time, in bytes; times in nanoseconds on the run's clock."""
+
+    capacity: int = 0
+    peak: int = 0
+    allocated: Series = field(default_factory=Series)
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went from one device to another over the whole run."""
+
+    bytes: int = 0
+    transfers: int = 0
+    time_ns: int = 0
+
+
+class RunState:
+    """What a view needs to know of a run.
+
+    Feed it events with `apply`; read its attributes from the same thread, or take `Run.state` under `Run.lock`.
+    """
+
+    def __init__(self) -> None:
+        self.status: Status = "starting"
+        self.started: RunStarted | None = None
+        self.placed: Placed | None = None
+        self.graph: PlacementGraph | None = None
+        self.finished: RunFinished | None = None
+        self.failures: list[RankFailed] = []
+        self.step = 0
+        """Steps finished so far."""
+        self.samples = 0
+        self.loss: dict[int, Series] = defaultdict(Series)
+        """Rank -> loss over steps."""
+        self.last_loss: float | None = None
+        self.evaluations: deque[Evaluated] = deque(maxlen=1_000)
+        self.spans: OrderedDict[int, list[Span]] = OrderedDict()
+        """Step -> its spans, for the last steps."""
+        self.totals: dict[str, dict[SpanKind, int]] = defaultdict(lambda: defaultdict(int))
+        """Device -> kind of span -> nanoseconds, over the whole run."""
+        self.layers: dict[str, dict[SpanKind, int]] = defaultdict(lambda: defaultdict(int))
+        """Layer -> forward and backward nanoseconds, over the whole run."""
+        self.traffic: dict[tuple[str, str], Traffic] = defaultdict(Traffic)
+        """(source, target) -> what went between them."""
+        self.memory: dict[str, DeviceMemory] = defaultdict(DeviceMemory)
+        self._step_seconds: deque[float] = deque(maxlen=64)
+
+    def apply_all(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case Span():
+                self._add_span(event)
+            case StepFinished():
+                self._add_step(event)
+            case MemorySampled():
+                memory = self.memory[event.device]
+                memory.capacity, memory.peak = event.capacity, max(memory.peak, event.peak)
+                memory.allocated.add(event.time_ns, event.allocated)
+            case Evaluated():
+                self.evaluations.append(event)
+            case RunStarted():
+                self.started, self.status = event, "running"
+            case Placed():
+                self.placed = event
+            case GraphTraced():
+                self.graph = event.graph
+            case RankFailed():
+                # The root cause comes first, whatever the order of arrival.
+                self.failures.append(event)
+                self.failures.sort(key=lambda failure: not failure.primary)
+            case RunFinished():
+                self.finished, self.status = event, event.state
+
+    def _add_span(self, span: Span) -> None:
+        self.totals[span.device][span.kind] += span.duration_ns
+        if span.kind in ("forward", "backward"):
+            self.layers[span.name][span.kind] += span.duration_ns
+        if span.kind == "transfer" and span.peer:
+            traffic = self.traffic[span.device, span.peer]
+            traffic.bytes += span.bytes
+            traffic.transfers += 1
+            traffic.time_ns += span.duration_ns
+        kept = self.spans.get(span.step)
+        if kept is None:
+            kept = self.spans[span.step] = []
+            while len(self.spans) > KEPT_STEPS:
+                self.spans.popitem(last=False)
+        if len(kept) < MAX_SPANS_PER_STEP:
+            kept.append(span)
+
+    def _add_step(self, event: StepFinished) -> None:
+        self.step = max(self.step, event.step + 1)
+        self.samples += event.samples
+        self.last_loss = event.loss
+        self.loss[event.rank].add(event.step, event.loss)
+        self._step_seconds.append(event.seconds)
+
+    # -- what views ask ------------------------------------------------------------------------------------------
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Median duration of the last steps on the run's clock."""
+        return statistics.median(self._step_seconds) if self._step_seconds else None
+
+    @property
+    def timeline_step(self) -> int | None:
+        """The last step all of whose spans are here."""
+        complete = [step for step in self.spans if step < self.step]
+        return max(complete, default=None)
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        return tuple(device.name for device in self.started.devices) if self.started else ()
+
+    def shares(self, device: str) -> dict[SpanKind, float]:
+        """Kind of span -> its share of this device's time, over the whole run; the shares add up to 1."""
+        totals = self.totals.get(device, {})
+        whole = sum(totals.values())
+        return {kind: ns / whole for kind, ns in totals.items()} if whole else {}
+
+    @property
+    def failure(self) -> RankFailed | None:
+        """The root cause, if the run failed."""
+        return self.failures[0] if self.failures else None

@@ -1,0 +1,45 @@
+"""The ways to train, one file each, and their registry. A new strategy is one file and one line here."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lab.strategies.base import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyEntry:
+    """A strategy of the registry. Nothing here needs torch."""
+
+    module: str
+    """The file whose `STRATEGY` is the class."""
+    title: str
+    lesson: str
+    """One line for the screens."""
+    default_devices: tuple[str, ...]
+    several_devices: bool
+    """True when it can use more than one device, and so takes a placement and microbatches."""
+
+
+REGISTRY: dict[str, StrategyEntry] = {
+    "single": StrategyEntry(
+        "lab.strategies.single", "One device", "The whole net on one device: the yardstick.", ("cpu",), False
+    ),
+    "model_parallel": StrategyEntry(
+        "lab.strategies.model_parallel",
+        "Model parallel",
+        "Each device holds a part of the layers; activations cross forward, gradients cross back.",
+        ("vgpu:0", "vgpu:1"),
+        True,
+    ),
+}
+NAMES = tuple(REGISTRY)
+
+
+def load(name: str) -> type[Strategy]:
+    """The class of a strategy of the registry."""
+    strategy: type[Strategy] = importlib.import_module(REGISTRY[name].module).STRATEGY
+    return strategy
