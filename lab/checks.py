@@ -6,6 +6,7 @@ Each check names the fields it reads and runs only when all of them are valid, s
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,26 +14,48 @@ from lab import data, nets, strategies
 from lab.errors import Problem, did_you_mean, listed
 from lab.vgpu import profiles
 
-hint = did_you_mean
-
 MAX_VGPUS = 64
 OWN = "own:"
 """Prefix of `net` for a module of the user's."""
 DEVICE_NAME = re.compile(r"cpu|(?:cuda|vgpu):(0|[1-9]\d*)")
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
+def shown(value: Any) -> str:
+    """The value as Python writes it, cut when it is long."""
+    return _SHORT.repr(value)
+
+
+FOLLOWS = {"data": "net", "devices": "strategy", "placement": "strategy"}
+"""Field that may be left out -> the field from which it then follows."""
+
 
 def fill_in(fields: dict[str, Any]) -> dict[str, Any]:
-    """`fields` with those that were left out, and that follow from others, filled in."""
+    """`fields` with devices as a tuple, and with those that were left out and follow from others filled in.
+
+    What would follow from an unknown net or strategy stays left out.
+    """
     filled = dict(fields)
     entry = strategies.REGISTRY.get(_text(filled.get("strategy", "single")))
-    if not filled.get("devices") and filled.get("devices") in (None, (), [], "") and entry:
-        filled["devices"] = entry.default_devices
+    devices = filled.get("devices")
+    if isinstance(devices, str):
+        filled["devices"] = tuple(name.strip() for name in devices.split(",")) if devices.strip() else ()
+    elif isinstance(devices, list):
+        filled["devices"] = tuple(devices)
+    if filled.get("devices") in (None, ()):
+        filled["devices"] = entry.default_devices if entry else ()
     if filled.get("data") is None:
-        net = nets.REGISTRY.get(_text(filled.get("net", "net")))
-        filled["data"] = net.default_data if net else "mnist"
+        net = _text(filled.get("net", "net"))
+        filled["data"] = nets.REGISTRY[net].default_data if net in nets.REGISTRY else _data_of_own(net)
     if filled.get("placement") is None and entry and entry.several_devices:
         filled["placement"] = "even"
     return filled
+
+
+def _data_of_own(net: str) -> str | None:
+    return data.NAMES[0] if net.startswith(OWN) else None
 
 
 def _text(value: Any) -> str:
@@ -40,10 +63,11 @@ def _text(value: Any) -> str:
 
 
 def static_problems(fields: dict[str, Any]) -> list[Problem]:
-    """Every problem among these fields that can be seen without loading torch; fields that are missing are skipped."""
+    """Every problem among these fields that can be seen without loading torch; those missing or None are skipped."""
     problems: list[Problem] = []
     for names, check in _CHECKS:
-        if all(name in fields for name in names) and not any(problem.field in names for problem in problems):
+        known = all(fields.get(name) is not None for name in names)
+        if known and not any(problem.field in names for problem in problems):
             problems += check(*(fields[name] for name in names))
     return problems
 
@@ -52,7 +76,7 @@ def _known(field: str, name: str, known: Iterable[str]) -> list[Problem]:
     known = list(known)
     if name in known:
         return []
-    return [Problem(field, f"{name!r} is not one of {', '.join(known)}{hint(name, known)}")]
+    return [Problem(field, f"{shown(name)} is not one of {', '.join(known)}{did_you_mean(name, known)}")]
 
 
 def _net(name: str) -> list[Problem]:
@@ -65,17 +89,15 @@ def _net_reads_data(net: str, name: str) -> list[Problem]:
     entry, spec = nets.REGISTRY.get(net), data.REGISTRY[name].spec
     if entry is None:
         return []
+    reads = ""
     if entry.reads != spec.kind:
-        return [Problem("data", f"net {net!r} reads {entry.reads}, but {name!r} holds {spec.kind}; try {entry.default_data!r}")]
-    if entry.exact_image and spec.shape != entry.exact_image:
-        return [
-            Problem(
-                "data",
-                f"net {net!r} reads images of {_shape(entry.exact_image)}, but those of {name!r} are {_shape(spec.shape)}; "
-                f"try {entry.default_data!r}",
-            )
-        ]
-    return []
+        reads = f"{entry.reads}, but {name!r} holds {spec.kind}"
+    elif entry.exact_image and spec.shape != entry.exact_image:
+        reads = f"images of {_shape(entry.exact_image)}, but those of {name!r} are {_shape(spec.shape)}"
+    elif entry.reads == "images" and min(spec.shape[1:]) < entry.smallest_image:
+        least = _shape((entry.smallest_image, entry.smallest_image))
+        reads = f"images of at least {least}, but those of {name!r} are {_shape(spec.shape)}"
+    return [Problem("data", f"net {net!r} reads {reads}; try {entry.default_data!r}")] if reads else []
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -84,25 +106,23 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _devices(devices: tuple[str, ...]) -> list[Problem]:
     problems = []
-    for device in devices:
+    for device in dict.fromkeys(devices):
         match = DEVICE_NAME.fullmatch(device)
         if not match:
-            problems.append(Problem("devices", f"{device!r} is not a device name; write cpu, cuda:0 or vgpu:0"))
+            text = f"{shown(device)} is not a device name; write cpu, cuda:0 or vgpu:0"
         elif device.startswith("vgpu") and int(match[1]) >= MAX_VGPUS:
-            problems.append(Problem("devices", f"{device!r} is out of range: the lab has vgpu:0 to vgpu:{MAX_VGPUS - 1}"))
-    if len(set(devices)) < len(devices):
-        twice = sorted({device for device in devices if devices.count(device) > 1})
-        problems.append(Problem("devices", f"{listed(twice)} is named more than once"))
-    if not devices:
-        problems.append(Problem("devices", "is empty; name at least one, such as cpu or vgpu:0"))
+            text = f"{shown(device)} is out of range: the lab has vgpu:0 to vgpu:{MAX_VGPUS - 1}"
+        elif devices.count(device) > 1:
+            text = f"{device!r} is named {devices.count(device)} times; name each device once"
+        else:
+            continue
+        problems.append(Problem("devices", text))
     return problems
 
 
 def _device_count(strategy: str, devices: tuple[str, ...]) -> list[Problem]:
     if not strategies.REGISTRY[strategy].several_devices and len(devices) > 1:
-        return [
-            Problem("devices", f"{strategy!r} runs on one device, but {len(devices)} are named: {listed(devices)}")
-        ]
+        return [Problem("devices", f"{strategy!r} runs on one device, but {len(devices)} are named: {listed(devices)}")]
     return []
 
 
@@ -114,9 +134,12 @@ def _placement(strategy: str, devices: tuple[str, ...], placement: Any) -> list[
     if isinstance(placement, str):
         return []
     if not placement:
-        return [Problem("placement", "is empty; give every layer a device, for example {'*': '%s'}" % devices[0])]
+        return [Problem("placement", f"is empty; give every layer a device, for example {{'*': '{devices[0]}'}}")]
+    if "" in placement:
+        return [Problem("placement", "has an empty layer pattern; '*' matches every layer that is left")]
+    known = f"which is not among devices: {listed(devices)}"
     return [
-        Problem("placement", f"{pattern!r} goes to {device!r}, which is not among devices: {listed(devices)}{hint(device, devices)}")
+        Problem("placement", f"{shown(pattern)} goes to {shown(device)}, {known}{did_you_mean(device, devices)}")
         for pattern, device in placement.items()
         if device not in devices
     ]
@@ -124,13 +147,13 @@ def _placement(strategy: str, devices: tuple[str, ...], placement: Any) -> list[
 
 def _microbatches(strategy: str, batch_size: int, microbatches: int) -> list[Problem]:
     if microbatches > 1 and not strategies.REGISTRY[strategy].several_devices:
-        return [Problem("microbatches", f"{microbatches} have no use with {strategy!r}: there is nothing to overlap; use 1")]
+        text = f"{microbatches} have no use with {strategy!r}: there is nothing to overlap; use 1"
+        return [Problem("microbatches", text)]
     if batch_size % microbatches:
-        near = [m for m in range(1, batch_size + 1) if batch_size % m == 0]
-        best = min(near, key=lambda m: abs(m - microbatches))
-        return [
-            Problem("microbatches", f"{microbatches} does not divide batch_size {batch_size}; the nearest that does is {best}")
-        ]
+        divisors = [m for m in range(1, batch_size + 1) if batch_size % m == 0]
+        nearest = min(divisors, key=lambda m: abs(m - microbatches))
+        text = f"{microbatches} does not divide batch_size {batch_size}; the nearest that does is {nearest}"
+        return [Problem("microbatches", text)]
     return []
 
 

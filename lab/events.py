@@ -214,15 +214,7 @@ class RunFinished:
 
 
 Event: TypeAlias = (
-    RunStarted
-    | Placed
-    | GraphTraced
-    | StepFinished
-    | Span
-    | MemorySampled
-    | Evaluated
-    | RankFailed
-    | RunFinished
+    RunStarted | Placed | GraphTraced | StepFinished | Span | MemorySampled | Evaluated | RankFailed | RunFinished
 )
 
 

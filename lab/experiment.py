@@ -9,7 +9,7 @@ It round-trips through JSON, TOML and a URL query. Bad values are refused when i
 from __future__ import annotations
 
 import json
-import re
+import operator
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +17,18 @@ from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import parse_qsl, urlencode
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
-from lab import checks
+from lab import _wording, checks
 from lab.errors import ExperimentError, Problem
 
 if sys.version_info >= (3, 11):
@@ -36,7 +45,7 @@ class Pattern2Device(dict[str, str]):
     def _refuse(self, *args: object, **kwargs: object) -> NoReturn:
         raise TypeError("an Experiment is immutable: make another one with experiment.replace(placement=...)")
 
-    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(tuple(self.items()))
@@ -53,28 +62,30 @@ def _freeze_placement(value: Any) -> Any:
     return Pattern2Device(value) if isinstance(value, dict) else value
 
 
-def _split_names(value: Any) -> Any:
-    if isinstance(value, str):
-        value = [name.strip() for name in value.split(",") if name.strip()]
-    return tuple(value) if isinstance(value, list) else value
+def _plain_number(value: Any) -> Any:
+    """Refuses True and False, which Python counts as 1 and 0, and takes whole numbers of other libraries."""
+    if isinstance(value, bool):
+        raise ValueError("a boolean is not a number")
+    return operator.index(value) if hasattr(value, "__index__") else value
 
 
+Whole = Annotated[int, BeforeValidator(_plain_number)]
+Number = Annotated[float, BeforeValidator(_plain_number)]
 PlacementField = Annotated[
     Literal["auto", "even"] | dict[str, str] | None,
     AfterValidator(_freeze_placement),
     PlainSerializer(lambda value: dict(value) if isinstance(value, dict) else value),
 ]
-DevicesField = Annotated[tuple[str, ...], BeforeValidator(_split_names)]
 
 
 class Link(BaseModel):
-    """The link between two virtual GPUs: a transfer takes latency + bytes / bandwidth, and the link is busy meanwhile."""
+    """The link between two virtual GPUs: a transfer takes latency + bytes / bandwidth and keeps the link busy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    bandwidth_gb_per_s: float = Field(gt=0, le=1e6)
+    bandwidth_gb_per_s: Number = Field(gt=0, le=1e6)
     """Gigabytes (10^9 bytes) per second."""
-    latency_us: float = Field(ge=0, le=1e7)
+    latency_us: Number = Field(ge=0, le=1e7)
     """Microseconds before the first byte arrives."""
 
 
@@ -93,34 +104,34 @@ class Experiment(BaseModel):
     """A data set of the registry (`lab.data.NAMES`); None takes the one that suits the net."""
     strategy: str = "single"
     """A way to train (`lab.strategies.NAMES`)."""
-    devices: DevicesField = ()
+    devices: tuple[str, ...] = ()
     """`cpu`, `cuda:i` and `vgpu:i`; empty takes the CPU for one device, two virtual GPUs for several."""
     placement: PlacementField = None
     """Layer-path pattern -> device, first match wins; or `even` (by parameters) or `auto` (by measured time)."""
     transfers: Literal["auto", "manual"] = "auto"
     """`auto` moves activations and targets between devices; `manual` leaves that to the net."""
-    batch_size: int = Field(default=64, ge=1, le=65_536)
+    batch_size: Whole = Field(default=64, ge=1, le=65_536)
     """Samples per optimizer step, over all devices and microbatches together (the global batch)."""
-    microbatches: int = Field(default=1, ge=1, le=4096)
+    microbatches: Whole = Field(default=1, ge=1, le=4096)
     """Parts into which a batch is split so that the stages of model parallelism overlap."""
-    epochs: int = Field(default=10, ge=1, le=10_000)
+    epochs: Whole = Field(default=10, ge=1, le=10_000)
     """Passes over the training data; ignored when `steps` is given."""
-    steps: int | None = Field(default=None, ge=1, le=100_000_000)
+    steps: Whole | None = Field(default=None, ge=1, le=100_000_000)
     """Optimizer steps, in place of epochs."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(default=0.01, gt=0, le=1000)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    lr: Number = Field(default=0.01, gt=0, le=1000)
+    momentum: Number = Field(default=0.9, ge=0, lt=1)
     """For `sgd`; the Adam family keeps PyTorch's betas."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: Whole = Field(default=0, ge=0, lt=2**63)
     """Of the parameters and of the order of the samples."""
     link: Link | None = None
     """Between virtual GPUs; None takes the hardware profile's own."""
     hardware: str = "classroom"
     """Profile of the virtual GPUs (`parallel-lab devices` lists them)."""
-    memory_mb: float | None = Field(default=None, gt=0, le=1e7)
+    memory_mb: Number | None = Field(default=None, gt=0, le=1e7)
     """Capacity of each virtual GPU in megabytes (10^6 bytes); None takes the profile's."""
     clock: Literal["auto", "wall", "cuda", "virtual"] = "auto"
-    """On which times are shown; `auto` takes the virtual clock for virtual GPUs, CUDA events for GPUs, else the wall."""
+    """Of all times shown; `auto` takes the virtual clock for virtual GPUs, CUDA events for GPUs, else the wall."""
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     """Of the parameters and activations."""
 
@@ -129,17 +140,32 @@ class Experiment(BaseModel):
     def _fill_in(cls, raw: Any) -> Any:
         return checks.fill_in(raw) if isinstance(raw, dict) else raw
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
+        _, problems = self.examine(fields)
+        if problems:
+            raise ExperimentError(problems)
+        super().__init__(**fields)
+
+    @classmethod
+    def examine(cls, fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+        """The fields that are valid, in their own types and filled in, and every problem of the others."""
         problems: list[Problem] = []
         try:
-            super().__init__(**fields)
-            good = self.model_dump()
+            good = cls._coerced(fields)
         except ValidationError as error:
-            problems = [_problem(entry) for entry in error.errors(include_url=False)]
-            good = _without(checks.fill_in(fields), {problem.field.split(".")[0] for problem in problems})
+            problems = _wording.problems(error, cls.model_fields, Link.model_fields)
+            bad = {str(entry["loc"][0]) for entry in error.errors()}
+            # What would have followed from a bad field is unknown, not the default.
+            bad |= {name for name, leader in checks.FOLLOWS.items() if leader in bad and name not in fields}
+            good = _without(cls._coerced(_without(fields, bad)), bad)
         problems += checks.static_problems(good)
-        if problems:
-            raise ExperimentError(problems) from None
+        return _without(good, {problem.field.split(".")[0] for problem in problems}), problems
+
+    @classmethod
+    def _coerced(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        blank = cls.__new__(cls)
+        BaseModel.__init__(blank, **fields)
+        return blank.model_dump()
 
     def replace(self, **changes: Any) -> Experiment:
         """The same Experiment with some fields changed, checked anew. Fields that only followed others follow again."""
@@ -191,23 +217,12 @@ class Experiment(BaseModel):
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Experiment:
-        fields = dict(fields)
-        version = fields.pop("version", FORMAT_VERSION)
-        if version != FORMAT_VERSION:
-            raise ExperimentError(
-                [Problem("version", f"{version!r} is not a format this release reads; it reads version {FORMAT_VERSION}")]
-            )
-        return cls(**fields)
+        """Makes an Experiment of plain values, with or without the format's version."""
+        return cls(**without_version(fields))
 
     @classmethod
     def from_json(cls, text: str) -> Experiment:
-        try:
-            fields = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ExperimentError([Problem("JSON", f"cannot be read: {error}")]) from None
-        if not isinstance(fields, dict):
-            raise ExperimentError([Problem("JSON", f"must be an object of fields, not {type(fields).__name__}")])
-        return cls.from_dict(fields)
+        return cls.from_dict(read_json(text))
 
     @classmethod
     def from_toml(cls, text: str) -> Experiment:
@@ -223,12 +238,36 @@ class Experiment(BaseModel):
         return cls.from_dict(read_query(query))
 
 
-def read_toml(text: str) -> dict[str, Any]:
+def without_version(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields alone.
+
+    Raises:
+        ExperimentError: when they were written in a version of the format that this release does not read.
+    """
+    version = fields.get("version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        text = f"{checks.shown(version)} is not a format this release reads; it reads version {FORMAT_VERSION}"
+        raise ExperimentError([Problem("version", text)])
+    return _without(fields, {"version"})
+
+
+def read_json(text: str, what: str = "JSON") -> dict[str, Any]:
+    """The fields of an Experiment written as JSON, unchecked."""
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ExperimentError([Problem(what, f"cannot be read as JSON: {error}")]) from None
+    if not isinstance(fields, dict):
+        raise ExperimentError([Problem(what, f"must be an object of fields, not {checks.shown(fields)}")])
+    return fields
+
+
+def read_toml(text: str, what: str = "TOML") -> dict[str, Any]:
     """The fields of an Experiment written as TOML, unchecked."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ExperimentError([Problem("TOML", f"cannot be read: {error}")]) from None
+        raise ExperimentError([Problem(what, f"cannot be read as TOML: {error}")]) from None
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
@@ -238,52 +277,26 @@ def read_file(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ExperimentError([Problem("config", f"cannot read {str(path)!r}: {reason}")]) from None
-    if Path(path).suffix == ".json":
-        try:
-            fields = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ExperimentError([Problem("config", f"{str(path)!r} is not JSON: {error}")]) from None
-        return dict(fields) if isinstance(fields, dict) else {}
-    return read_toml(text)
+    read = read_json if Path(path).suffix == ".json" else read_toml
+    return read(text, f"config {str(path)!r}")
 
 
 def read_query(query: str) -> dict[str, Any]:
-    """The fields of an Experiment in a URL query, unchecked."""
+    """The fields of an Experiment in a URL query, unchecked: all texts, with the parts of `a.b` gathered under `a`."""
     fields: dict[str, Any] = {}
-    for key, value in parse_qsl(query.lstrip("?"), keep_blank_values=True):
+    for key, value in parse_qsl(query.removeprefix("?"), keep_blank_values=True):
         name, dot, inner = key.partition(".")
-        if dot:
-            group = fields.setdefault(name, {})
-            if isinstance(group, dict):
-                group[inner] = value
-        elif name == "version":
-            fields[name] = int(value) if value.isdecimal() else value
+        group = fields.setdefault(name, {}) if dot else None
+        if isinstance(group, dict):
+            group[inner] = value
+        elif key == "version" and value.isdecimal():
+            fields[key] = int(value)
         else:
-            fields[name] = value
+            fields[key] = value
     return fields
 
 
-def _problem(entry: Any) -> Problem:
-    """A sentence for one entry of pydantic's list of errors."""
-    location = [str(part) for part in entry["loc"]]
-    name, value = (location[0] if location else "experiment"), entry.get("input")
-    if entry["type"] == "extra_forbidden":
-        known = Link.model_fields if name == "link" else Experiment.model_fields
-        return Problem(".".join(location), f"is not a field of an Experiment{checks.hint(location[-1], known)}")
-    if name == "link":
-        name = ".".join(location)
-    if name == "placement":
-        return Problem(
-            name, f"{value!r} is not allowed; give 'even', 'auto', or a mapping from layer pattern to device"
-        )
-    allowed = entry["msg"].replace("Input should be", "must be").replace("a valid", "a")
-    if entry["type"] == "literal_error":
-        options = re.findall(r"'([^']+)'", str(entry["ctx"]["expected"]))
-        return Problem(name, f"{value!r} is not one of {', '.join(options)}{checks.hint(str(value), options)}")
-    return Problem(name, f"{value!r} is not allowed: it {allowed[:1].lower()}{allowed[1:]}")
-
-
-def _without(fields: dict[str, Any], names: set[str]) -> dict[str, Any]:
+def _without(fields: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in names}
 
 

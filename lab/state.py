@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections import OrderedDict, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -96,7 +96,7 @@ class RunState:
         """Rank -> loss over steps."""
         self.last_loss: float | None = None
         self.evaluations: deque[Evaluated] = deque(maxlen=1_000)
-        self.spans: OrderedDict[int, list[Span]] = OrderedDict()
+        self.spans: dict[int, list[Span]] = {}
         """Step -> its spans, for the last steps."""
         self.totals: dict[str, dict[SpanKind, int]] = defaultdict(lambda: defaultdict(int))
         """Device -> kind of span -> nanoseconds, over the whole run."""
@@ -105,6 +105,8 @@ class RunState:
         self.traffic: dict[tuple[str, str], Traffic] = defaultdict(Traffic)
         """(source, target) -> what went between them."""
         self.memory: dict[str, DeviceMemory] = defaultdict(DeviceMemory)
+        self.elapsed_ns = 0
+        """End of the last step, on the run's clock."""
         self._step_seconds: deque[float] = deque(maxlen=64)
 
     def apply_all(self, events: Iterable[Event]) -> None:
@@ -147,15 +149,18 @@ class RunState:
             traffic.time_ns += span.duration_ns
         kept = self.spans.get(span.step)
         if kept is None:
+            if len(self.spans) >= KEPT_STEPS and span.step < min(self.spans):
+                return  # A straggler of a step that has already made room.
             kept = self.spans[span.step] = []
-            while len(self.spans) > KEPT_STEPS:
-                self.spans.popitem(last=False)
+            if len(self.spans) > KEPT_STEPS:
+                del self.spans[min(self.spans)]
         if len(kept) < MAX_SPANS_PER_STEP:
             kept.append(span)
 
     def _add_step(self, event: StepFinished) -> None:
         self.step = max(self.step, event.step + 1)
         self.samples += event.samples
+        self.elapsed_ns = max(self.elapsed_ns, event.end_ns)
         self.last_loss = event.loss
         self.loss[event.rank].add(event.step, event.loss)
         self._step_seconds.append(event.seconds)
