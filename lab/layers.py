@@ -1,0 +1,115 @@
+"""Layers: the parts of a net that a placement moves, and a listener's ear on them.
+
+A layer is a direct child of the net; containers that only hold others (Sequential, ModuleList, ModuleDict) are
+opened. So Net has conv1, conv2, fc1 and fc2, and ResNet-18 has conv1, bn1, ..., layer1.0, layer1.1, ..., fc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def layer_paths(net: nn.Module) -> list[str]:
+    """The paths of the net's layers, in the order of their definition; `[]` for a net without children."""
+    return [path for path, _ in _walk(net, "")]
+
+
+def _walk(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in module.named_children():
+        if isinstance(child, _CONTAINERS) and len(child):
+            yield from _walk(child, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", child
+
+
+def own_parameters(net: nn.Module) -> list[str]:
+    """Names of the parameters and buffers that belong to no layer, which no placement can move."""
+    layers = tuple(f"{path}." for path in layer_paths(net))
+    named = [*(name for name, _ in net.named_parameters()), *(name for name, _ in net.named_buffers())]
+    return [name for name in named if not name.startswith(layers)]
+
+
+class Listener(Protocol):
+    """Told when a layer's turn begins. A turn lasts until the next one's begins, so that the functional operations
+    between two layers (a ReLU, a pooling) count with the layer before them, forward and backward alike."""
+
+    def forward_turn(self, layer: str, call: int) -> None: ...
+
+    def backward_turn(self, layer: str, call: int) -> None: ...
+
+
+class LayerHooks:
+    """Tells a listener which layer's turn it is, forward and backward, while attached.
+
+    Forward turns come from module hooks. Backward turns come from hooks on the tensors at the same boundaries: the
+    gradient of a layer's input is ready exactly when the backward of the layer before it begins. Tensor hooks leave the
+    graph as it is, unlike full backward hooks on modules.
+    """
+
+    def __init__(self, net: nn.Module, paths: Sequence[str], listener: Listener) -> None:
+        self._listener = listener
+        self._last: tuple[str, int] | None = None
+        self._calls: dict[str, int] = {}
+        self._handles = []
+        for path in paths:
+            layer = net.get_submodule(path)
+            self._handles.append(layer.register_forward_pre_hook(self._before(path), with_kwargs=True))
+            self._handles.append(layer.register_forward_hook(self._after(path)))
+
+    def start_forward(self) -> None:
+        """Call before each forward, so that the calls of shared layers count from 0."""
+        self._last = None
+        self._calls.clear()
+
+    def start_backward(self) -> None:
+        """Call before each backward: the last layer's turn begins with the loss."""
+        if self._last is not None:
+            self._listener.backward_turn(*self._last)
+
+    def detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _before(self, path: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if self._last is not None:
+                self._on_gradient(_first_tensor(args) if args else _first_tensor(tuple(kwargs.values())), self._last)
+            call = self._calls.get(path, 0)
+            self._calls[path] = call + 1
+            self._last = (path, call)
+            self._listener.forward_turn(path, call)
+
+        return hook
+
+    def _after(self, path: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            self._on_gradient(_first_tensor((output,)), (path, self._calls[path] - 1))
+
+        return hook
+
+    def _on_gradient(self, tensor: Tensor | None, turn: tuple[str, int]) -> None:
+        if tensor is None or not tensor.requires_grad:
+            return
+
+        def hook(gradient: Tensor) -> None:
+            self._listener.backward_turn(*turn)
+
+        tensor.register_hook(hook)
+
+
+def _first_tensor(values: tuple[Any, ...]) -> Tensor | None:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            return value
+        if isinstance(value, tuple | list):
+            found = _first_tensor(tuple(value))
+            if found is not None:
+                return found
+    return None

@@ -1,0 +1,132 @@
+"""Placement: which layer lives on which device.
+
+A placement is written as an ordered mapping from layer-path patterns to devices; the first match wins:
+
+    {"conv1": "vgpu:0", "blocks.*": "vgpu:1", "*": "vgpu:0"}
+
+This file turns patterns into a device for every layer, and finds good placements by itself.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lab.errors import PlacementError, Problem, did_you_mean, listed
+
+
+def match(pattern: str, path: str) -> bool:
+    """True when the pattern names this layer: as a shell pattern, or as a prefix that ends at a dot."""
+    return path.startswith(pattern + ".") or fnmatch.fnmatchcase(path, pattern)
+
+
+def resolve(patterns: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]:
+    """Layer path -> device, for every path that some pattern matches, in the order of `paths`."""
+    placed = {}
+    for path in paths:
+        for pattern, device in patterns.items():
+            if match(pattern, path):
+                placed[path] = device
+                break
+    return placed
+
+
+def problems(patterns: Mapping[str, str], paths: Sequence[str]) -> list[Problem]:
+    """Patterns that name no layer, and layers that no pattern names."""
+    found = [
+        Problem("placement", f"{pattern!r} matches no layer{did_you_mean(pattern, paths)}; the layers are {listed(paths)}")
+        for pattern in patterns
+        if not any(match(pattern, path) for path in paths)
+    ]
+    placed = resolve(patterns, paths)
+    missing = [path for path in paths if path not in placed]
+    if missing:
+        found.append(
+            Problem("placement", f"gives no device to {listed(missing)}; name them, or end with '*' for all that are left")
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """What one layer asks of a device in one training step."""
+
+    path: str
+    time_ns: int
+    """Forward and backward."""
+    memory_bytes: int
+    """Parameters, gradients, optimizer state, and activations kept for backward."""
+    output_bytes: int
+    """What crosses if the next layer lives elsewhere."""
+
+
+def even(parameters: Mapping[str, int], devices: Sequence[str]) -> dict[str, str]:
+    """A contiguous cut that gives each device about the same number of parameters.
+
+    Args:
+        parameters: layer path -> number of parameters, in the order in which the net runs them.
+    """
+    costs = [LayerCost(path, count, 0, 0) for path, count in parameters.items()]
+    return _assign(costs, devices, _cut(costs, [None] * len(devices)))
+
+
+def balance(costs: Sequence[LayerCost], capacities: Mapping[str, int | None]) -> dict[str, str]:
+    """The contiguous cut whose slowest stage is fastest, with every stage within its device's memory.
+
+    Of equal cuts, the one that moves fewer bytes wins. Exact, by dynamic programming over (layers done, devices used):
+    `O(layers² · devices)`; this is the linear partition problem, as pipeline planners such as PipeDream
+    (Narayanan et al., SOSP 2019, section 3.1) solve it.
+
+    Args:
+        capacities: device -> bytes, None for no limit, in the order in which the stages use them.
+
+    Raises:
+        PlacementError: when no contiguous cut fits in memory.
+    """
+    devices = list(capacities)
+    return _assign(costs, devices, _cut(costs, list(capacities.values())))
+
+
+def _assign(costs: Sequence[LayerCost], devices: Sequence[str], bounds: Sequence[int]) -> dict[str, str]:
+    placed = {}
+    for stage, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        placed.update({cost.path: devices[stage] for cost in costs[first:last]})
+    return placed
+
+
+def _cut(costs: Sequence[LayerCost], capacities: Sequence[int | None]) -> list[int]:
+    """Bounds of the stages: stage d runs the layers `bounds[d]` to `bounds[d + 1] - 1`. A stage may be empty."""
+    count = len(costs)
+    time, memory = [0], [0]
+    for cost in costs:
+        time.append(time[-1] + cost.time_ns)
+        memory.append(memory[-1] + cost.memory_bytes)
+
+    # best[i]: (slowest stage, bytes crossing, bounds) of the best way to run the first i layers on the devices so far.
+    best: list[tuple[int, int, list[int]] | None] = [(0, 0, [0])] + [None] * count
+    for capacity in capacities:
+        step: list[tuple[int, int, list[int]] | None] = [None] * (count + 1)
+        for start, before in enumerate(best):
+            if before is None:
+                continue
+            slowest, crossing, bounds = before
+            for end in range(start, count + 1):
+                if capacity is not None and memory[end] - memory[start] > capacity:
+                    break
+                cut_bytes = costs[end - 1].output_bytes if start < end < count else 0
+                option = (max(slowest, time[end] - time[start]), crossing + cut_bytes, [*bounds, end])
+                known = step[end]
+                if known is None or option[:2] < known[:2]:
+                    step[end] = option
+        best = step
+    if best[count] is None:
+        needed = memory[-1]
+        limit = sum(capacity for capacity in capacities if capacity is not None)
+        largest = max(costs, key=lambda cost: cost.memory_bytes)
+        raise PlacementError(
+            f"no contiguous placement fits: the net needs about {needed / 1e6:.1f} MB, its largest layer "
+            f"{largest.path!r} {largest.memory_bytes / 1e6:.1f} MB, and the {len(capacities)} devices hold "
+            f"{limit / 1e6:.1f} MB together. Use more devices, more memory, or a smaller batch."
+        )
+    return best[count][2]

@@ -1,0 +1,136 @@
+"""Registers `vgpu` as a device type of PyTorch's, on the PrivateUse1 key.
+
+Private PyTorch names used here: `torch.utils.backend_registration._setup_privateuseone_for_python_backend` (from torch
+2.10 on), `torch._fused_sdp_choice`. Tried on torch 2.13.0.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import torch
+import torch.nn.attention
+from torch.utils import backend_registration
+
+from lab.vgpu import tensor as vt
+
+_FLASH = torch.nn.attention.SDPBackend.FLASH_ATTENTION.value
+_lock = threading.Lock()
+_libraries: list[torch.library.Library] = []
+
+
+class VGPUModule:
+    """`torch.vgpu`: the device module, as `torch.cuda` is CUDA's."""
+
+    @staticmethod
+    def is_initialized() -> bool:
+        return True
+
+    @staticmethod
+    def is_available() -> bool:
+        return True
+
+    @staticmethod
+    def _is_in_bad_fork() -> bool:
+        return False
+
+    @staticmethod
+    def manual_seed_all(seed: int) -> None:
+        """Virtual GPUs draw from the CPU's generator, which torch.manual_seed seeds."""
+
+    @staticmethod
+    def device_count() -> int:
+        return vt.machine().device_count
+
+    @staticmethod
+    def current_device() -> int:
+        return vt.thread_state.current_device
+
+    @staticmethod
+    def set_device(device: int | str | torch.device) -> None:
+        index = device if isinstance(device, int) else torch.device(device).index
+        vt.thread_state.current_device = vt.machine().check(index or 0)
+
+    @staticmethod
+    def synchronize(device: int | None = None) -> None:
+        vt.machine().clock.synchronize(device)
+
+    @staticmethod
+    def memory_allocated(device: int = 0) -> int:
+        return vt.machine().pools[vt.machine().check(device)].allocated
+
+    @staticmethod
+    def max_memory_allocated(device: int = 0) -> int:
+        return vt.machine().pools[vt.machine().check(device)].peak
+
+
+def register() -> None:
+    """Makes `vgpu` known to PyTorch; does nothing the second time."""
+    with _lock:
+        if _libraries:
+            return
+        module = VGPUModule()
+        backend_registration._setup_privateuseone_for_python_backend("vgpu", backend_module=module)
+        aten = torch.library.Library("aten", "IMPL")
+        aten.impl("empty.memory_format", _empty, "PrivateUse1")
+        aten.impl("empty_strided", _empty_strided, "PrivateUse1")
+        aten.impl("scaled_dot_product_attention", _attention, "AutogradPrivateUse1")
+        everything = torch.library.Library("_", "IMPL")
+        everything.fallback(_factory, "PrivateUse1")
+        _libraries.extend((aten, everything))
+
+
+def _empty(
+    size: Any,
+    *,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: Any = None,
+    memory_format: Any = None,
+) -> torch.Tensor:
+    index = vt.device_index(device)
+    vt.machine().pools[index].check_fits(torch.empty(size, dtype=dtype, device="meta").nbytes)
+    data = torch.empty(size, dtype=dtype, device="cpu", memory_format=memory_format or torch.contiguous_format)
+    return vt.wrap(data, index)
+
+
+def _empty_strided(
+    size: Any, stride: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None
+) -> torch.Tensor:
+    index = vt.device_index(device)
+    return vt.wrap(torch.empty_strided(size, stride, dtype=dtype, device="cpu"), index)
+
+
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Takes the kernel that the CPU would take, so that the result is the CPU's to the bit."""
+    options: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
+    plain = [tensor._data if isinstance(tensor, vt.VGPUTensor) else tensor for tensor in (query, key, value, attn_mask)]
+    choice = torch._fused_sdp_choice(*plain, **options, enable_gqa=enable_gqa)  # type: ignore[attr-defined]
+    if choice == _FLASH:
+        return vt.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=attn_mask, **options)[0]
+    return vt.aten._scaled_dot_product_attention_math(
+        query, key, value, attn_mask=attn_mask, **options, enable_gqa=enable_gqa
+    )[0]
+
+
+def _factory(op: Any, *args: Any, **kwargs: Any) -> Any:
+    """Every other operator that reaches the key with no tensor of ours: it makes one (`arange`, `randperm`, ...)."""
+    device = kwargs.get("device")
+    index = vt.device_index(device if device is not None else torch.device("vgpu"))
+    started = time.perf_counter_ns()
+    result = op(*args, **{**kwargs, "device": vt.CPU})
+    vt.machine().record(index, started)
+    return vt.wrap(result, index) if isinstance(result, torch.Tensor) else result
