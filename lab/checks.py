@@ -130,7 +130,9 @@ def _placement(strategy: str, devices: tuple[str, ...], placement: Any) -> list[
     if placement is None:
         return []
     if not strategies.REGISTRY[strategy].several_devices:
-        return [Problem("placement", f"{strategy!r} puts the whole net on its one device; leave placement out")]
+        several = listed([repr(name) for name, entry in strategies.REGISTRY.items() if entry.several_devices])
+        text = f"{strategy!r} puts the whole net on its one device; leave placement out, or choose strategy {several}"
+        return [Problem("placement", text)]
     if isinstance(placement, str):
         return []
     if not placement:

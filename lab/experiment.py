@@ -148,18 +148,22 @@ class Experiment(BaseModel):
 
     @classmethod
     def examine(cls, fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-        """The fields that are valid, in their own types and filled in, and every problem of the others."""
+        """What these fields say, and every problem with that.
+
+        Returns:
+            The fields that could be read, in their own types and filled in, and the problems: of fields that could not
+            be read, and of the others' values.
+        """
         problems: list[Problem] = []
         try:
-            good = cls._coerced(fields)
+            readable = cls._coerced(fields)
         except ValidationError as error:
             problems = _wording.problems(error, cls.model_fields, Link.model_fields)
             bad = {str(entry["loc"][0]) for entry in error.errors()}
             # What would have followed from a bad field is unknown, not the default.
             bad |= {name for name, leader in checks.FOLLOWS.items() if leader in bad and name not in fields}
-            good = _without(cls._coerced(_without(fields, bad)), bad)
-        problems += checks.static_problems(good)
-        return _without(good, {problem.field.split(".")[0] for problem in problems}), problems
+            readable = _without(cls._coerced(_without(fields, bad)), bad)
+        return readable, problems + checks.static_problems(readable)
 
     @classmethod
     def _coerced(cls, fields: Mapping[str, Any]) -> dict[str, Any]:

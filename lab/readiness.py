@@ -1,0 +1,126 @@
+"""Checks of an Experiment that need torch: whether its devices are here, and whether its placement fits its net.
+
+`check` is what every face calls before a run: one list of everything that is wrong, and nothing started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from lab import checks, data, devices, nets
+from lab.errors import ExperimentError, Problem, listed
+from lab.experiment import Experiment, without_version
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    Net: TypeAlias = nn.Module | Callable[[], nn.Module]
+
+
+def check(fields: Mapping[str, Any], net: Net | None = None) -> Experiment:
+    """Makes an Experiment that can run on this machine.
+
+    Args:
+        fields: of the Experiment, as from a file or a form: strings that read as numbers will do.
+        net: a module of the user's, or a class or function that makes one, in place of a net of the registry.
+
+    Raises:
+        ExperimentError: with every problem, those of the values and those of the machine together.
+    """
+    fields = without_version(fields)
+    if net is not None:
+        fields["net"] = own_name(net)
+    readable, problems = Experiment.examine(fields)
+    problems += machine_problems(readable, net)
+    if problems:
+        raise ExperimentError(problems)
+    return Experiment(**fields)
+
+
+def machine_problems(fields: Mapping[str, Any], net: Net | None = None) -> list[Problem]:
+    """Every problem that shows only on this machine and with the net at hand.
+
+    Fields that are missing, or that name nothing in the registries, are skipped: the static checks report those.
+    """
+    return _absent_devices(fields.get("devices", ())) + _placement_problems(fields, net)
+
+
+def own_name(net: Net) -> str:
+    """The `net` field for a module of the user's: `own:NAME`."""
+    return checks.OWN + str(getattr(net, "__name__", type(net).__name__))
+
+
+def _absent_devices(wanted: tuple[str, ...]) -> list[Problem]:
+    real = [name for name in wanted if name.startswith("cuda") and checks.DEVICE_NAME.fullmatch(name)]
+    if not real:
+        return []
+    here = devices.names()
+    virtual = f"vgpu:0 to vgpu:{checks.MAX_VGPUS - 1}"
+    return [
+        Problem("devices", f"{name!r} is not on this machine, which has {listed((*here, virtual))}")
+        for name in real
+        if name not in here
+    ]
+
+
+def _placement_problems(fields: Mapping[str, Any], net: Net | None) -> list[Problem]:
+    name, patterns = fields.get("net", ""), fields.get("placement")
+    if net is None and name.startswith(checks.OWN):
+        text = f"{name!r} is a module of your own; pass it along: lab.start(experiment, net=...)"
+        return [Problem("net", text)]
+    if net is None and (not isinstance(patterns, Mapping) or name not in nets.REGISTRY):
+        return []
+    try:
+        paths = _registry_layers(name, fields.get("data")) if net is None else _own_layers(net)
+    except ExperimentError as error:
+        return list(error.problems)
+    if not isinstance(patterns, Mapping):
+        return []
+    if not paths:
+        return [Problem("placement", "finds no layers: the net has no submodules to place")]
+    from lab import placement
+
+    return placement.problems(patterns, paths)
+
+
+def _registry_layers(net: str, data_name: Any) -> list[str]:
+    entry = nets.REGISTRY[net]
+    suits = data_name in data.REGISTRY and not checks.static_problems({"net": net, "data": data_name})
+    return list(nets.layer_names(net, data_name if suits else entry.default_data))
+
+
+def _own_layers(net: Net) -> list[str]:
+    from lab import layers
+
+    return layers.layer_paths(_built(net))
+
+
+def _built(net: Net) -> nn.Module:
+    """The module itself. One made by a class or function is made without memory for its parameters where that works."""
+    import torch
+    from torch import nn
+
+    if isinstance(net, nn.Module):
+        return net
+    if not callable(net):
+        raise _unusable(f"{checks.shown(net)} is not an nn.Module, nor a class or function that makes one")
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                made = net()
+        except Exception:  # noqa: BLE001 - whatever the user's code does on meta, the plain call decides
+            try:
+                made = net()
+            except Exception as error:
+                raise _unusable(
+                    f"{own_name(net)!r} cannot be made: {type(error).__name__}: {error}. "
+                    "Give a module, or a class or function without arguments"
+                ) from error
+    if not isinstance(made, nn.Module):
+        raise _unusable(f"{own_name(net)!r} makes {checks.shown(made)}, which is not an nn.Module")
+    return made
+
+
+def _unusable(text: str) -> ExperimentError:
+    return ExperimentError([Problem("net", text)])
