@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -30,7 +31,9 @@ class NetEntry:
 
 
 REGISTRY: dict[str, NetEntry] = {
-    "net": NetEntry("lab.nets.net", "Net: two convolutions, two linear layers", "images", "mnist", exact_image=(1, 28, 28)),
+    "net": NetEntry(
+        "lab.nets.net", "Net: two convolutions, two linear layers", "images", "mnist", exact_image=(1, 28, 28)
+    ),
     "mlp": NetEntry("lab.nets.mlp", "MLP: three linear layers", "images", "mnist"),
     "resnet18": NetEntry(
         "lab.nets.resnet", "ResNet-18 (torchvision)", "images", "shapes", smallest_image=28, batch_norm=True
@@ -44,3 +47,19 @@ def build(name: str, data: DataSpec) -> nn.Module:
     """A fresh net for data of that shape, initialised from torch's current random state."""
     module: nn.Module = importlib.import_module(REGISTRY[name].module).build(data)
     return module
+
+
+@functools.cache
+def layer_names(net: str, data: str) -> tuple[str, ...]:
+    """The paths of a net's layers, as `lab.layers` finds them, when it is built for a data set; both of the registries.
+
+    The net is built without memory for its parameters, on torch's meta device.
+    """
+    import torch
+
+    from lab import layers
+    from lab.data import REGISTRY as DATA
+
+    with torch.device("meta"):
+        module = build(net, DATA[data].spec)
+    return tuple(layers.layer_paths(module))

@@ -1,0 +1,87 @@
+"""What the lab must do for PyTorch packages that do not quite fit each other.
+
+Tried on torch 2.13.0 (CPU build) with torchvision 0.28.0 (registry wheel, built against CUDA).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_lock = threading.RLock()
+_declared: torch.library.Library | None = None
+"""Keeps the declared operators alive: they vanish with their Library."""
+
+# torchvision's Python side attaches meta kernels to these two when it is imported, whether or not its compiled
+# operators could be loaded. Signatures as in torchvision/csrc/ops/nms.cpp and .../ops/quantized/cpu/qnms_kernel.cpp.
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+
+def import_torchvision() -> ModuleType:
+    """The torchvision package, imported on the first call; also beside a torch that it was not built for.
+
+    A CPU-only torch beside the registry's torchvision wheel cannot `import torchvision` ("operator torchvision::nms
+    does not exist", https://github.com/pytorch/pytorch/issues/122494): its compiled operators need CUDA libraries.
+    Nothing here uses them (data sets, transforms and classification nets are Python), so declaring the operators is
+    enough. Calling one of them still raises.
+
+    Raises:
+        ImportError: when torchvision is missing, or does not fit the installed torch for another reason.
+    """
+    with _lock:
+        try:
+            return importlib.import_module("torchvision")
+        except RuntimeError as error:
+            if "torchvision::" not in str(error):
+                raise _misfit(error) from error
+        _forget_half_imported()
+        _declare_operators()
+        try:
+            return importlib.import_module("torchvision")
+        except RuntimeError as error:
+            _forget_half_imported()
+            raise _misfit(error) from error
+
+
+def _forget_half_imported() -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+
+
+def _declare_operators() -> None:
+    global _declared
+    if _declared is not None:
+        return
+    import torch
+
+    # A fragment may add to what torchvision declared itself.
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for schema in _SCHEMAS:
+        if not _exists(schema.partition("(")[0]):
+            library.define(schema)  # type: ignore[no-untyped-call]
+    _declared = library
+
+
+def _exists(operator: str) -> bool:
+    import torch
+
+    return hasattr(torch.ops.torchvision, operator)
+
+
+def _misfit(error: RuntimeError) -> ImportError:
+    import torch
+
+    return ImportError(
+        f"torchvision cannot be imported beside torch {torch.__version__}: {error}. Install the torchvision release "
+        "made for this torch (https://github.com/pytorch/vision#installation).",
+        name="torchvision",
+    )
