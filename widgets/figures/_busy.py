@@ -1,0 +1,64 @@
+"""What each device did with its time, as shares that add up to one: the idle part is the bubble."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lab.events import SpanKind
+from lab.state import RunState
+from widgets.figures import _theme as theming
+from widgets.figures._theme import Spec, Theme
+
+ORDER: tuple[SpanKind, ...] = ("data", "forward", "backward", "optimizer", "collective", "transfer", "wait")
+TITLE = "Busy and waiting"
+
+
+def busy(state: RunState, theme: Theme = "light") -> Spec:
+    devices = [device for device in theming.lanes(state) if state.shares(device)]
+    height = 88 + 40 * max(2, len(devices))
+    if not devices:
+        return theming.empty(
+            theme, TITLE, height, "No run yet" if state.started is None else "Waiting for the first step"
+        )
+    shares = {device: state.shares(device) for device in devices}
+    figure = theming.base(
+        theme,
+        TITLE + theming.clock_note(state),
+        height,
+        barmode="stack",
+        bargap=0.35,
+        showlegend=True,
+        xaxis={"range": [0, 1], "tickformat": ".0%", "showgrid": False, "nticks": 5, "fixedrange": True},
+        yaxis=theming.lane_axis(devices, theme),
+    )
+    for kind in ORDER:
+        values = [shares[device].get(kind, 0.0) for device in devices]
+        if any(values):
+            figure["data"].append(_bars(kind, devices, values, theme))
+    return figure
+
+
+def _bars(kind: SpanKind, devices: list[str], values: list[float], theme: Theme) -> dict[str, Any]:
+    style = theming.kind_style(kind, theme)
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "y": list(range(len(devices))),
+        "x": values,
+        "name": style.label,
+        "marker": theming.marker(kind, theme),
+        "text": [f"{value:.0%}" if value >= 0.08 else "" for value in values],
+        "textposition": "inside",
+        "insidetextanchor": "middle",
+        "textangle": 0,
+        "constraintext": "none",
+        "textfont": {"size": 11, "color": style.ink},
+        "customdata": devices,
+        "hovertemplate": f"%{{customdata}}<br>{style.label} %{{x:.1%}} of its time<extra></extra>",
+    }
+
+
+def idle_share(state: RunState) -> float | None:
+    """Mean share of waiting over the devices that did something; None before the first spans."""
+    shares = [state.shares(device).get("wait", 0.0) for device in theming.lanes(state) if state.shares(device)]
+    return sum(shares) / len(shares) if shares else None

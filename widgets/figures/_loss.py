@@ -1,0 +1,122 @@
+"""The loss over steps: every batch faint, a smoothed line over it, and the test set where it was evaluated."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lab.state import RunState, Series
+from widgets.figures import _theme as theming
+from widgets.figures._theme import Spec, Theme
+
+HEIGHT = 250
+MAX_POINTS = 1_600
+"""Of all traces of the figure together."""
+SMOOTHING = 0.9
+"""Share of the old value in the moving average, per point."""
+
+
+def loss(state: RunState, theme: Theme = "light") -> Spec:
+    """Loss per rank; the latest test accuracy stands in the title."""
+    if not any(state.loss.values()):
+        return theming.empty(
+            theme, "Loss", HEIGHT, "No run yet" if state.started is None else "Waiting for the first step"
+        )
+    palette = theming.PALETTES[theme]
+    traces: list[dict[str, Any]] = []
+    ranks = sorted(state.loss)
+    budget = max(40, MAX_POINTS // (2 * len(ranks)))
+    for index, rank in enumerate(ranks):
+        series = state.loss[rank]
+        color = palette.devices[index % len(palette.devices)]
+        who = f"rank {rank}, " if len(ranks) > 1 else ""
+        x, raw, smooth = _thinned(series, budget)
+        batches = {
+            "type": "scatter",
+            "x": x,
+            "y": raw,
+            "mode": "markers",
+            "name": f"{who}each batch" if series.stride == 1 else f"{who}mean of {series.stride} batches",
+            "marker": {"size": 3.5, "color": color, "opacity": 0.25},
+            "hoverinfo": "skip",
+        }
+        line = {
+            "type": "scatter",
+            "x": x,
+            "y": smooth,
+            "mode": "lines",
+            "name": f"{who}smoothed",
+            "line": {"width": 2.4, "color": color, "dash": theming.DASHES[index % len(theming.DASHES)]},
+            "hovertemplate": f"step %{{x:,}}<br>{who}smoothed loss %{{y:.4f}}<extra></extra>",
+        }
+        traces += [batches, line]
+    if state.evaluations:
+        traces.append(_tests(state, theme))
+    figure = theming.base(
+        theme,
+        _title(state),
+        HEIGHT,
+        showlegend=True,
+        hovermode="closest",
+        xaxis={
+            "title": {"text": "step"},
+            "range": [0, _end(state)],
+            "showgrid": False,
+            "tickformat": ",d",
+            "nticks": 6,
+        },
+        yaxis={"rangemode": "tozero", "nticks": 5},
+    )
+    return {**figure, "data": traces}
+
+
+def _tests(state: RunState, theme: Theme) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": [each.step for each in state.evaluations],
+        "y": [each.loss for each in state.evaluations],
+        "customdata": [f"{each.accuracy:.2%}" for each in state.evaluations],
+        "mode": "markers",
+        "name": "test set",
+        "marker": {
+            "size": 9,
+            "symbol": "diamond",
+            "color": "#e69f00",
+            "line": {"width": 1, "color": theming.PALETTES[theme].ink},
+        },
+        "hovertemplate": "step %{x:,}<br>test loss %{y:.4f}<br>test accuracy %{customdata}<extra></extra>",
+    }
+
+
+def _title(state: RunState) -> str:
+    if not state.evaluations:
+        return "Loss"
+    last = state.evaluations[-1]
+    return f"Loss · test accuracy {last.accuracy:.1%} after epoch {last.epoch}"
+
+
+def smoothed(values: list[float]) -> list[float]:
+    """Exponential moving average without the bias of its start (as Adam's first moment)."""
+    out, mean = [], 0.0
+    for count, value in enumerate(values, 1):
+        if math.isfinite(value):
+            mean = SMOOTHING * mean + (1 - SMOOTHING) * value
+        out.append(mean / (1 - SMOOTHING**count))
+    return out
+
+
+def _thinned(series: Series, limit: int) -> tuple[list[float], list[float | None], list[float]]:
+    every = math.ceil(len(series) / limit)
+    smooth = smoothed(series.y)
+    kept = range(len(series) - 1, -1, -every)[::-1]
+    raw = [series.y[i] if math.isfinite(series.y[i]) else None for i in kept]
+    return [series.x[i] for i in kept], raw, [smooth[i] for i in kept]
+
+
+def _end(state: RunState) -> float:
+    """The axis ends at a round number of steps, so that it moves seldom, and at the run's end at the latest."""
+    total = state.started.total_steps if state.started else 0
+    nice = next(
+        step for power in range(1, 12) for step in (10**power, 2 * 10**power, 5 * 10**power) if step >= state.step
+    )
+    return min(nice, total) if total >= state.step > 0 else nice

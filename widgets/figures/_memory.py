@@ -1,0 +1,61 @@
+"""Memory in use on each device over time, with its peak and the device's capacity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lab.state import RunState
+from widgets.figures import _theme as theming
+from widgets.figures._theme import Spec, Theme
+from widgets.figures._units import human_bytes, time_unit
+
+TITLE = "Memory"
+HEIGHT = 220
+MAX_POINTS = 1_200
+"""Of all traces of the figure together."""
+
+
+def memory(state: RunState, theme: Theme = "light") -> Spec:
+    """One line per device; the legend says peak and capacity, which may be far above the line."""
+    devices = [device for device in theming.lanes(state) if len(state.memory.get(device, _NOTHING).allocated)]
+    if not devices:
+        return theming.empty(
+            theme, TITLE, HEIGHT, "No run yet" if state.started is None else "Waiting for the first sample"
+        )
+    unit, symbol = time_unit(max(state.memory[device].allocated.x[-1] for device in devices))
+    highest = max(max(state.memory[device].peak, *state.memory[device].allocated.y) for device in devices)
+    scale, name = _byte_unit(highest)
+    figure = theming.base(
+        theme,
+        TITLE + theming.clock_note(state),
+        HEIGHT,
+        showlegend=True,
+        hovermode="closest",
+        xaxis={"title": {"text": f"training time, {symbol}"}, "showgrid": False, "rangemode": "tozero", "nticks": 6},
+        yaxis={"range": [0, highest / scale * 1.12 or 1], "ticksuffix": f" {name}", "nticks": 5},
+    )
+    for device in devices:
+        used = state.memory[device]
+        every = -(-len(used.allocated) * len(devices) // MAX_POINTS)
+        x, y = used.allocated.x[::-1][::every][::-1], used.allocated.y[::-1][::every][::-1]
+        of = f" of {human_bytes(used.capacity)}" if used.capacity else ""
+        color = theming.device_color(state, device, theme)
+        trace: dict[str, Any] = {
+            "type": "scatter",
+            "x": [time / unit for time in x],
+            "y": [value / scale for value in y],
+            "mode": "lines" if len(x) > 1 else "markers",
+            "name": f"{device}: peak {human_bytes(used.peak)}{of}",
+            "line": {"width": 2.2, "color": color, "dash": theming.device_dash(state, device), "shape": "hv"},
+            "marker": {"color": color},
+            "hovertemplate": f"{device}<br>%{{y:.2f}} {name} at %{{x:.3g}} {symbol}<extra></extra>",
+        }
+        figure["data"].append(trace)
+    return figure
+
+
+def _byte_unit(count: float) -> tuple[float, str]:
+    return next((pair for pair in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= pair[0]), (1, "B"))
+
+
+_NOTHING = RunState().memory["nothing"]

@@ -1,0 +1,109 @@
+"""The numbers behind each figure as rows, for the table beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.state import RunState
+from widgets.figures import _theme as theming
+from widgets.figures._busy import ORDER
+from widgets.figures._units import duration, human_bytes, human_count, significant
+
+MAX_ROWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    left_out: int = 0
+    """Rows past the limit."""
+
+
+def table(state: RunState, figure: str, step: int | None = None) -> Table:
+    """The rows of the figure of that name (`FIGURES`); `step` chooses the timeline's.
+
+    Raises:
+        KeyError: when there is no figure of that name.
+    """
+    if figure == "timeline":
+        return _timeline(state, state.timeline_step if step is None else step)
+    return _TABLES[figure](state)
+
+
+def _limited(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    return Table(columns, rows[:MAX_ROWS], max(0, len(rows) - MAX_ROWS))
+
+
+def _loss(state: RunState) -> Table:
+    rows = [
+        (f"{x:,.0f}", f"rank {rank}" if len(state.loss) > 1 else "training", significant(y, 4), "")
+        for rank, series in state.loss.items()
+        for x, y in list(zip(series.x, series.y, strict=True))[:: -max(1, len(series) // 40)]
+    ]
+    tests = [
+        (f"{e.step:,}", f"test, epoch {e.epoch}", significant(e.loss, 4), f"{e.accuracy:.2%}")
+        for e in state.evaluations
+    ]
+    return _limited(("step", "of", "loss", "accuracy"), tests[::-1] + rows)
+
+
+def _timeline(state: RunState, step: int | None) -> Table:
+    spans = sorted(state.spans.get(step, []) if step is not None else [], key=lambda span: span.start_ns)
+    first = spans[0].start_ns if spans else 0
+    rows = [
+        (
+            span.device,
+            span.kind,
+            span.name,
+            duration(span.start_ns - first),
+            duration(span.duration_ns),
+            human_bytes(span.bytes) if span.bytes else "",
+        )
+        for span in spans
+    ]
+    return _limited(("device", "kind", "what", "start", "takes", "bytes"), rows)
+
+
+def _busy(state: RunState) -> Table:
+    rows = []
+    for device in theming.lanes(state):
+        shares = state.shares(device)
+        rows.append((device, *(f"{shares.get(kind, 0.0):.1%}" for kind in ORDER)))
+    return _limited(
+        ("device", *(theming.kind_style(kind, "light").label for kind in ORDER)), rows if state.totals else []
+    )
+
+
+def _memory(state: RunState) -> Table:
+    rows = [
+        (device, human_bytes(used.allocated.y[-1]), human_bytes(used.peak), human_bytes(used.capacity))
+        for device, used in state.memory.items()
+        if len(used.allocated)
+    ]
+    return _limited(("device", "in use", "peak", "capacity"), rows)
+
+
+def _graph(state: RunState) -> Table:
+    if state.graph is None:
+        return Table(("layer", "device", "parameters", "forward", "output", "crosses to"), [])
+    goes: dict[str, list[str]] = {}
+    for edge in state.graph.edges:
+        if edge.crosses:
+            both = f"{edge.target}: {edge.forward_bytes:,} B forward, {edge.backward_bytes:,} B back"
+            goes.setdefault(edge.source, []).append(both)
+    rows = [
+        (
+            node.name,
+            node.device,
+            f"{node.parameters:,}",
+            f"{human_count(node.forward_flops)}FLOP" if node.forward_flops else "",
+            " × ".join(map(str, node.output_shape)),
+            "; ".join(goes.get(node.name, [])),
+        )
+        for node in state.graph.nodes
+    ]
+    return _limited(("layer", "device", "parameters", "forward", "output", "crosses to"), rows)
+
+
+_TABLES = {"loss": _loss, "busy": _busy, "memory": _memory, "placement_graph": _graph}

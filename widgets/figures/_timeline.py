@@ -1,0 +1,183 @@
+"""What every device did in one step: a lane per device, a bar per span, a curve per transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from lab.events import SPAN_KINDS, Span
+from lab.state import RunState
+from widgets.figures import _theme as theming
+from widgets.figures._theme import Spec, Theme
+from widgets.figures._units import duration, human_bytes, time_unit
+
+TITLE = "Device timeline"
+LANE_HEIGHT = 62
+MAX_BARS = 700
+MAX_ARROWS = 48
+"""Past these, neighbours of one kind are drawn as one bar, and transfers go without curves."""
+BAR = 0.66
+"""Share of a lane's height that its bars take."""
+
+
+def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -> Spec:
+    """The spans of `step`; of the last complete one when it is None."""
+    step = state.timeline_step if step is None else step
+    spans = state.spans.get(step, []) if step is not None else []
+    devices = theming.lanes(state)
+    height = 104 + LANE_HEIGHT * max(2, len(devices))
+    if not spans:
+        text = "No run yet" if state.started is None else "Waiting for the first complete step"
+        return theming.empty(theme, TITLE, height, text)
+    palette = theming.PALETTES[theme]
+    first = min(span.start_ns for span in spans)
+    whole = max(span.end_ns for span in spans) - first
+    unit, symbol = time_unit(whole)
+    end = whole / unit or 1.0
+    lane = {device: index for index, device in enumerate(devices)}
+    figure = theming.base(
+        theme,
+        f"{TITLE} · step {step:,}{theming.clock_note(state)}",
+        height,
+        barmode="overlay",
+        showlegend=True,
+        hovermode="closest",
+        uniformtext={"minsize": 9, "mode": "hide"},
+        shapes=[_track(index, end, palette.track) for index in lane.values()],
+        xaxis={
+            "title": {
+                "text": f"time since the step began, {symbol}" + (" (simulated)" if theming.simulated(state) else "")
+            },
+            "range": [0, end],
+            "showgrid": False,
+            "nticks": 8,
+            "ticks": "outside",
+            "ticklen": 4,
+            "tickcolor": palette.line,
+        },
+        yaxis=theming.lane_axis(devices, theme),
+    )
+    drawn = merged(spans, MAX_BARS)
+    for kind in SPAN_KINDS:
+        group = [span for span in drawn if span.kind == kind]
+        if group:
+            figure["data"].append(_bars(group, lane, first, unit, whole, theme))
+    transfers = [span for span in spans if span.kind == "transfer" and span.peer in lane]
+    figure["data"] += _arrows(transfers, lane, first, unit, palette.crossing)
+    return figure
+
+
+def merged(spans: Sequence[Span], limit: int) -> list[Span]:
+    """At most about `limit` spans: neighbours on one device and of one kind become one, as few as need be."""
+    out = sorted(spans, key=lambda span: (span.device, span.start_ns))
+    whole = max((span.end_ns for span in out), default=0) - min((span.start_ns for span in out), default=0)
+    gap_ns = max(1, whole // 4_000)
+    while len(out) > limit and gap_ns < 2 * whole:
+        joined: list[Span] = out[:1]
+        for before, span in pairwise(out):
+            last = joined[-1]
+            same = (last.device, last.kind) == (span.device, span.kind) == (before.device, before.kind)
+            if same and span.start_ns - last.end_ns <= gap_ns:
+                name = last.name if last.name.endswith(" …") or last.name == span.name else f"{last.name} …"
+                end = max(last.end_ns, span.end_ns)
+                joined[-1] = replace(
+                    last, name=name, end_ns=end, bytes=last.bytes + span.bytes, flops=last.flops + span.flops
+                )
+            else:
+                joined.append(span)
+        out = joined
+        gap_ns *= 4
+    return out
+
+
+def _bars(group: list[Span], lane: dict[str, int], first: int, unit: int, whole: int, theme: Theme) -> dict[str, Any]:
+    kind = group[0].kind
+    style = theming.kind_style(kind, theme)
+    several = len({span.microbatch for span in group}) > 1
+    rows = [
+        (
+            span.name or style.label,
+            duration(span.start_ns - first),
+            duration(span.duration_ns),
+            f"<br>{human_bytes(span.bytes)}" if span.bytes else "",
+            f"<br>microbatch {span.microbatch}" if several else "",
+        )
+        for span in group
+    ]
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "base": [(span.start_ns - first) / unit for span in group],
+        "x": [span.duration_ns / unit for span in group],
+        "y": [lane.get(span.device, 0) for span in group],
+        "width": BAR,
+        "name": style.label,
+        "marker": theming.marker(kind, theme),
+        "text": [_label(span, whole) for span in group],
+        "textposition": "inside",
+        "insidetextanchor": "middle" if kind == "wait" else "start",
+        "textangle": 0,
+        "textfont": {"size": 11, "color": style.ink},
+        "customdata": rows,
+        "hovertemplate": (
+            f"<b>%{{customdata[0]}}</b>, {style.label}<br>starts at %{{customdata[1]}}, takes %{{customdata[2]}}"
+            "%{customdata[3]}%{customdata[4]}<extra></extra>"
+        ),
+    }
+
+
+def _label(span: Span, whole: int) -> str:
+    """A name for bars that may have room for it; Plotly hides what does not fit after all."""
+    share = span.duration_ns / whole if whole else 0
+    if span.kind == "wait":
+        return "waiting" if share > 0.12 else ""
+    if span.kind in ("forward", "backward"):
+        short = span.name.rsplit(".", 1)[-1] if share < 0.08 else span.name
+        return f"<b>{short}</b>" if share > 0.012 * min(len(short), 12) ** 0.5 else ""
+    return ""
+
+
+def _track(index: int, end: float, color: str) -> dict[str, Any]:
+    half = BAR / 2
+    return {
+        "type": "rect",
+        "x0": 0,
+        "x1": end,
+        "y0": index - half,
+        "y1": index + half,
+        "fillcolor": color,
+        "line": {"width": 0},
+        "layer": "below",
+    }
+
+
+def _arrows(transfers: list[Span], lane: dict[str, int], first: int, unit: int, color: str) -> list[dict[str, Any]]:
+    """S-shaped curves from the lane that sends to the lane that receives, from a transfer's start to its end."""
+    if not transfers or len(transfers) > MAX_ARROWS:
+        return []
+    x: list[float | None] = []
+    y: list[float | None] = []
+    tips: dict[str, tuple[list[float], list[float]]] = {"triangle-down": ([], []), "triangle-up": ([], [])}
+    for span in transfers:
+        down = 1 if lane[span.peer] > lane[span.device] else -1
+        x0, x1 = (span.start_ns - first) / unit, (span.end_ns - first) / unit
+        y0, y1 = lane[span.device] + down * BAR / 2, lane[span.peer] - down * BAR / 2
+        for i in range(9):
+            t = i / 8
+            ease = t * t * (3 - 2 * t)
+            x.append((x0 + x1) / 2 + (x1 - x0) / 2 * ease)
+            y.append(y0 + (y1 - y0) * t)
+        x.append(None)
+        y.append(None)
+        xs, ys = tips["triangle-down" if down > 0 else "triangle-up"]
+        xs.append(x1)
+        ys.append(y1)
+    plain = {"type": "scatter", "hoverinfo": "skip", "showlegend": False}
+    traces = [{**plain, "x": x, "y": y, "mode": "lines", "name": "transfers", "line": {"color": color, "width": 2}}]
+    for symbol, (xs, ys) in tips.items():
+        if xs:
+            tip = {"symbol": symbol, "size": 8, "color": color}
+            traces.append({**plain, "x": xs, "y": ys, "mode": "markers", "name": "arrives", "marker": tip})
+    return traces
