@@ -1,0 +1,307 @@
+"""The command line: parallel-lab run, devices, demo.
+
+Exit codes: 0 finished, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 when the reader of a pipe went away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import lab
+from lab import checks, data, nets, strategies
+from lab.errors import ExperimentError, LabError, Problem
+from lab.vgpu import profiles
+
+if TYPE_CHECKING:
+    from lab.experiment import Experiment
+    from lab.run import Run
+
+FAILED, BAD_INPUT, STOPPED, PIPE_CLOSED = 1, 2, 130, 141
+
+app = typer.Typer(
+    name="parallel-lab",
+    help="Place the layers of a net on devices, train it, and watch what every device does.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The `parallel-lab` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows ? and goes on
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"parallel-lab {lab.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Place the layers of a net on devices, train it, and watch what every device does."""
+
+
+@contextmanager
+def _as_exit_codes() -> Iterator[None]:
+    """Errors that the lab raises on purpose become sentences on stderr; a reader that went away ends it quietly."""
+    try:
+        yield
+    except ExperimentError as error:
+        typer.echo(f"parallel-lab: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    except LabError as error:
+        typer.echo(f"parallel-lab: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(STOPPED) from None
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, or Python would complain while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(PIPE_CLOSED) from None
+
+
+# -- run ---------------------------------------------------------------------------------------------------------
+
+# Values stay text until the Experiment reads them, so that all that is wrong is reported together.
+_Text = str | None
+
+
+def _option(flag: str, help_text: str, metavar: str) -> Any:
+    return typer.Option(flag, help=help_text, metavar=metavar, show_default=False)
+
+
+@app.command()
+def run(
+    net: Annotated[_Text, _option("--net", f"One of {', '.join(nets.NAMES)}.", "NAME")] = None,
+    data_name: Annotated[_Text, _option("--data", f"One of {', '.join(data.NAMES)}.", "NAME")] = None,
+    strategy: Annotated[_Text, _option("--strategy", f"One of {', '.join(strategies.NAMES)}.", "NAME")] = None,
+    devices: Annotated[_Text, _option("--devices", "Such as cpu, cuda:0 or vgpu:0,vgpu:1.", "LIST")] = None,
+    place: Annotated[
+        list[str] | None,
+        _option("--place", "A layer's device, such as 'conv1=vgpu:0' or '*=vgpu:1'; repeat it.", "LAYER=DEVICE"),
+    ] = None,
+    placement: Annotated[_Text, _option("--placement", "even or auto, in place of --place.", "HOW")] = None,
+    transfers: Annotated[_Text, _option("--transfers", "auto, or manual to leave them to the net.", "HOW")] = None,
+    batch_size: Annotated[_Text, _option("--batch-size", "Samples per step, over all devices together.", "N")] = None,
+    microbatches: Annotated[_Text, _option("--microbatches", "Parts of a batch, so that stages overlap.", "N")] = None,
+    epochs: Annotated[_Text, _option("--epochs", "Passes over the training data.", "N")] = None,
+    steps: Annotated[_Text, _option("--steps", "Optimizer steps, in place of epochs.", "N")] = None,
+    optimizer: Annotated[_Text, _option("--optimizer", "sgd, adam or adamw.", "NAME")] = None,
+    lr: Annotated[_Text, _option("--lr", "Learning rate.", "X")] = None,
+    momentum: Annotated[_Text, _option("--momentum", "Of sgd.", "X")] = None,
+    seed: Annotated[_Text, _option("--seed", "Of the parameters and of the order of samples.", "N")] = None,
+    hardware: Annotated[_Text, _option("--hardware", "Profile of the virtual GPUs (see devices).", "NAME")] = None,
+    memory_mb: Annotated[_Text, _option("--memory-mb", "Capacity of each virtual GPU, in 10^6 bytes.", "X")] = None,
+    link_bandwidth: Annotated[
+        _Text, _option("--link-bandwidth", "Between virtual GPUs, in 10^9 bytes per second.", "X")
+    ] = None,
+    link_latency: Annotated[_Text, _option("--link-latency", "Between virtual GPUs, in microseconds.", "X")] = None,
+    clock: Annotated[_Text, _option("--clock", "auto, wall, cuda or virtual.", "NAME")] = None,
+    dtype: Annotated[_Text, _option("--dtype", "float32, float64 or bfloat16.", "NAME")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML or JSON file with an Experiment; options go before it.", metavar="FILE")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines, and nothing else.")] = False,
+) -> None:
+    """Train, and watch. Options left out take the defaults of the course's first run."""
+    options = {
+        "net": net,
+        "data": data_name,
+        "strategy": strategy,
+        "devices": devices,
+        "placement": placement,
+        "transfers": transfers,
+        "batch_size": batch_size,
+        "microbatches": microbatches,
+        "epochs": epochs,
+        "steps": steps,
+        "optimizer": optimizer,
+        "lr": lr,
+        "momentum": momentum,
+        "seed": seed,
+        "hardware": hardware,
+        "memory_mb": memory_mb,
+        "clock": clock,
+        "dtype": dtype,
+    }
+    link = {"bandwidth_gb_per_s": link_bandwidth, "latency_us": link_latency}
+    with _as_exit_codes():
+        experiment = _experiment(_given(options), place or [], _given(link), config)
+        raise typer.Exit(_watch(experiment, as_json))
+
+
+def _given(options: Mapping[str, str | None]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _experiment(options: dict[str, Any], place: list[str], link: dict[str, Any], config: Path | None) -> Experiment:
+    """The Experiment of a config file and of the options, which go before it.
+
+    Raises:
+        ExperimentError: with everything that is wrong in either.
+    """
+    from lab import readiness
+    from lab.experiment import read_file, without_version
+
+    problems: list[Problem] = []
+    fields: dict[str, Any] = {}
+    if config is not None:
+        try:
+            fields = without_version(read_file(config))
+        except ExperimentError as error:
+            problems += error.problems
+    if "epochs" in options and "steps" not in options:
+        fields.pop("steps", None)
+    fields.update(options)
+    if place:
+        if "placement" in options:
+            problems.append(Problem("placement", "give either --placement or --place, not both"))
+        fields["placement"] = _pairs(place, problems)
+    if link:
+        fields["link"] = {**_link_of(fields), **link}
+    try:
+        experiment = readiness.check(fields)
+    except ExperimentError as error:
+        problems += error.problems
+    if problems:
+        raise ExperimentError(problems)
+    return experiment
+
+
+def _pairs(place: list[str], problems: list[Problem]) -> dict[str, str]:
+    patterns: dict[str, str] = {}
+    for text in place:
+        pattern, equals, device = text.rpartition("=")
+        if not equals:
+            problems.append(Problem("place", f"{text!r} has no '='; write LAYER=DEVICE, such as conv1=vgpu:0"))
+        elif patterns.get(pattern, device) != device:
+            problems.append(Problem("place", f"{pattern!r} is sent to {patterns[pattern]!r} and to {device!r}"))
+        else:
+            patterns[pattern] = device
+    return patterns
+
+
+def _link_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The link that the file gives, else the hardware profile's: an option may change one of its two figures."""
+    if isinstance(fields.get("link"), dict):
+        return dict(fields["link"])
+    name = fields.get("hardware")
+    profile = profiles.get(name if name in profiles.names() else profiles.names()[0])
+    return {"bandwidth_gb_per_s": profile.link_gb_per_s, "latency_us": profile.link_latency_us}
+
+
+def _watch(experiment: Experiment, as_json: bool) -> int:
+    """Runs it and shows it; the exit code."""
+    from lab import terminal
+
+    console = terminal.PipeConsole(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for note in terminal.notes(experiment):
+        typer.echo(f"Note: {note}", err=True)
+    view: terminal.View
+    with lab.start(experiment) as running, _stopped_by_ctrl_c(running) as interrupted:
+        if as_json:
+            view = terminal.JsonView()
+        elif console.is_terminal:
+            view = terminal.LiveView(running.state, console, running.lock)
+        else:
+            view = terminal.LineView()
+        with view:
+            for event in running:
+                view.see(event)
+        if not as_json:
+            console.print(terminal.summary(running.state))
+        if running.state.status == "failed":
+            typer.echo(terminal.failure_text(running.state), err=True)
+            return FAILED
+    return STOPPED if interrupted.is_set() else 0
+
+
+@contextmanager
+def _stopped_by_ctrl_c(running: Run) -> Iterator[threading.Event]:
+    """The first Ctrl-C asks the run to stop, so that the summary still comes; the second ends it at once."""
+    interrupted = threading.Event()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        # Not from here: the handler may have broken into code of the run that holds its lock.
+        threading.Thread(target=running.stop, name="stop", daemon=True).start()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# -- devices -----------------------------------------------------------------------------------------------------
+
+
+@app.command("devices")
+def list_devices(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show the devices here: real ones, virtual GPUs, and what a virtual GPU can pretend to be."""
+    from lab import devices, terminal
+
+    with _as_exit_codes():
+        real = devices.available()
+        hardware = [profiles.get(name) for name in profiles.names()]
+        if as_json:
+            virtual = [f"vgpu:{index}" for index in range(checks.MAX_VGPUS)]
+            found = {"devices": real, "virtual_gpus": virtual, "hardware": hardware}
+            typer.echo(json.dumps(found, default=dataclasses.asdict, indent=2))
+            return
+        console = terminal.PipeConsole(highlight=False, width=None if sys.stdout.isatty() else 120)
+        console.print(terminal.devices_table(real))
+        console.print(terminal.hardware_table(hardware))
+
+
+# -- demo --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 7860,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser on the page.")] = True,
+) -> None:
+    """Open the page: place layers, start the run, watch it live."""
+    with _as_exit_codes():
+        try:
+            from widgets.web.serve import serve
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] in ("lab", "widgets"):
+                raise
+            typer.echo(
+                f"parallel-lab: the page needs {error.name}, which is not installed: pip install {error.name}", err=True
+            )
+            raise typer.Exit(FAILED) from None
+        experiment = lab.Experiment(strategy="model_parallel", placement={"conv1": "vgpu:0", "*": "vgpu:1"}, epochs=1)
+        try:
+            with suppress(KeyboardInterrupt):
+                serve(experiment, host=host, port=port, open_browser=browser)
+        except OSError as error:
+            typer.echo(f"parallel-lab: cannot listen on {host}:{port}: {error}. Try --port {port + 1}", err=True)
+            raise typer.Exit(FAILED) from None
