@@ -63,10 +63,10 @@ def _text(value: Any) -> str:
 
 
 def static_problems(fields: dict[str, Any]) -> list[Problem]:
-    """Every problem among these fields that can be seen without loading torch; those missing or None are skipped."""
+    """Every problem among these fields that can be seen without loading torch; those missing or empty are skipped."""
     problems: list[Problem] = []
     for names, check in _CHECKS:
-        known = all(fields.get(name) is not None for name in names)
+        known = all(fields.get(name) not in (None, ()) for name in names)
         if known and not any(problem.field in names for problem in problems):
             problems += check(*(fields[name] for name in names))
     return problems

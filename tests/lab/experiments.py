@@ -1,0 +1,69 @@
+"""Every Experiment that is valid without looking at the machine, for property tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from lab import data, nets
+
+DEVICES = st.one_of(
+    st.just("cpu"),
+    st.integers(0, 7).map(lambda index: f"cuda:{index}"),
+    st.integers(0, 63).map(lambda index: f"vgpu:{index}"),
+)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+DATA_OF = {"net": ["mnist"], "mlp": ["mnist", "shapes"], "resnet18": ["mnist", "shapes"], "gpt": ["sums"]}
+
+
+def _maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | values
+
+
+@st.composite
+def valid_fields(draw: st.DrawFn) -> dict[str, Any]:
+    """Fields of a valid Experiment, each given or left out."""
+    fields: dict[str, Any] = {}
+    if draw(st.booleans()):
+        fields["net"] = draw(st.sampled_from(nets.NAMES))
+        fields["data"] = draw(_maybe(st.sampled_from(DATA_OF[fields["net"]])))
+    else:
+        fields["net"] = "own:" + draw(TEXT)
+        fields["data"] = draw(_maybe(st.sampled_from(data.NAMES)))
+    several = draw(st.booleans())
+    if several:
+        fields["strategy"] = "model_parallel"
+        fields["devices"] = draw(st.lists(DEVICES, min_size=1, max_size=5, unique=True))
+        places = st.dictionaries(TEXT, st.sampled_from(fields["devices"]), min_size=1, max_size=5)
+        fields["placement"] = draw(st.sampled_from([None, "even", "auto"]) | places)
+    else:
+        fields["devices"] = draw(_maybe(DEVICES.map(lambda name: [name])))
+    samples = data.REGISTRY[fields["data"] or "sums"].spec.train_samples
+    fields["batch_size"] = draw(st.integers(1, min(samples, 4_096)))
+    if several:
+        divisors = [m for m in range(1, fields["batch_size"] + 1) if fields["batch_size"] % m == 0]
+        fields["microbatches"] = draw(st.sampled_from(divisors))
+    kinds = {name.split(":")[0] for name in fields["devices"] or ["cpu"]}
+    clocks = ["auto", "wall"]
+    clocks += ["virtual"] if "vgpu" in kinds and "cuda" not in kinds else []
+    clocks += ["cuda"] if kinds == {"cuda"} else []
+    fields["clock"] = draw(st.sampled_from(clocks))
+    figures = st.fixed_dictionaries(
+        {"bandwidth_gb_per_s": st.floats(0, 1e6, exclude_min=True), "latency_us": st.floats(0, 1e7)}
+    )
+    fields["link"] = draw(_maybe(figures))
+    fields["memory_mb"] = draw(_maybe(st.floats(0, 1e7, exclude_min=True)))
+    fields["steps"] = draw(_maybe(st.integers(1, 100_000_000)))
+    for name, values in {
+        "transfers": st.sampled_from(["auto", "manual"]),
+        "epochs": st.integers(1, 10_000),
+        "optimizer": st.sampled_from(["sgd", "adam", "adamw"]),
+        "lr": st.floats(0, 1000, exclude_min=True),
+        "momentum": st.floats(0, 1, exclude_max=True),
+        "seed": st.integers(0, 2**63 - 1),
+        "dtype": st.sampled_from(["float32", "float64", "bfloat16"]),
+    }.items():
+        if draw(st.booleans()):
+            fields[name] = draw(values)
+    return fields
