@@ -15,10 +15,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lab.vgpu.clock import LinkModel
     from lab.vgpu.machine import Machine
 
-__all__ = ["enable"]
+__all__ = ["current", "enable", "peek"]
 
 
 def enable(
@@ -46,3 +48,22 @@ def enable(
     tensor.set_machine(new)
     tensor.prepare_thread()
     return new
+
+
+def current() -> Machine:
+    """The machine that `enable` made last.
+
+    Raises:
+        DeviceError: before `enable()`.
+    """
+    from lab.vgpu import tensor
+
+    return tensor.machine()
+
+
+def peek(tensor: Tensor) -> Tensor:
+    """The CPU tensor behind a tensor on a virtual GPU, or the tensor itself; the simulated host waits for nothing."""
+    from lab.vgpu.tensor import VGPUTensor
+
+    detached = tensor.detach()
+    return detached._data if isinstance(detached, VGPUTensor) else detached

@@ -41,13 +41,15 @@ class LinkModel:
 class Stream:
     """The queue of one device: its operations run in order."""
 
-    __slots__ = ("first_ns", "free_ns")
+    __slots__ = ("first_ns", "free_ns", "last_ns")
 
     def __init__(self) -> None:
         self.free_ns = 0
         """When the last operation that was issued ends."""
         self.first_ns: int | None = None
-        """When the first operation after the last `mark()` started."""
+        """When the first operation since the last `mark()` started; None while there was none."""
+        self.last_ns = 0
+        """When the last operation, copies apart, ends."""
 
     def mark(self) -> None:
         """From now on, `first_ns` is the start of the next operation."""
@@ -81,7 +83,7 @@ class VirtualClock:
             start = issued
         if stream.first_ns is None:
             stream.first_ns = start
-        stream.free_ns = start + duration_ns
+        stream.free_ns = stream.last_ns = start + duration_ns
         return start
 
     def transfer(self, source: int, target: int, size: int, *, host_waits: bool) -> None:

@@ -1,0 +1,154 @@
+"""From an Experiment to a device for every layer: as given, even by parameters, or balanced by measured time."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lab import placement
+from lab.errors import ExperimentError, PlacementError, listed
+from lab.events import Placed
+from lab.experiment import Experiment
+from lab.graph import Trace
+from lab.layers import LayerHooks, own_parameters
+from lab.placement import LayerCost
+from lab.strategies.base import loss_function
+
+MEASURED_STEPS = 3
+OPTIMIZER_COPIES = {"sgd": 1, "adam": 2, "adamw": 2}
+"""Tensors that the optimizer keeps for each parameter."""
+
+
+def place(
+    experiment: Experiment,
+    net: nn.Module,
+    layers: Sequence[str],
+    traced: Trace,
+    inputs: Tensor,
+    targets: Tensor,
+    capacities: Mapping[str, int],
+) -> Placed:
+    """Resolves the Experiment's placement.
+
+    Args:
+        net: on the CPU.
+        layers: its layers' paths.
+        traced: one step of it.
+        inputs, targets: one batch, for measuring.
+        capacities: device -> bytes.
+
+    Raises:
+        ExperimentError: when patterns and layers do not match.
+        PlacementError: when automatic placement finds nothing that fits, or the net has parameters outside its layers.
+    """
+    order = [*traced.layers, *(path for path in layers if path not in traced.layers)]
+    devices = experiment.devices
+    if experiment.placement is None or len(devices) == 1:
+        return Placed(dict.fromkeys(order, devices[0]), "given", f"The whole net is on {devices[0]}.")
+    loose = own_parameters(net)
+    if loose:
+        raise PlacementError(
+            f"{listed(loose)} belong to the net itself and to no layer, so no placement can move them: "
+            "put them into a module of their own"
+        )
+    if experiment.placement == "even":
+        counts = {path: traced.parameters(path) if path in traced.layers else 0 for path in order}
+        layers_on = placement.even(counts, devices)
+        total = sum(counts.values())
+        shares = [
+            f"{sum(counts[path] for path in order if layers_on[path] == device) / max(1, total):.0%} on {device}"
+            for device in devices
+        ]
+        return Placed(layers_on, "even", f"Cut evenly by parameters: {listed(shares)}.")
+    if experiment.placement == "auto":
+        return _automatic(experiment, net, order, traced, inputs, targets, capacities)
+    patterns = dict(experiment.placement)
+    problems = placement.problems(patterns, layers)
+    if problems:
+        raise ExperimentError(problems)
+    return Placed(placement.resolve(patterns, order), "given", "As given.")
+
+
+def _automatic(
+    experiment: Experiment,
+    net: nn.Module,
+    order: Sequence[str],
+    traced: Trace,
+    inputs: Tensor,
+    targets: Tensor,
+    capacities: Mapping[str, int],
+) -> Placed:
+    times = measure(net, order, inputs, targets)
+    copies = 2 + OPTIMIZER_COPIES[experiment.optimizer]
+    if experiment.optimizer == "sgd" and not experiment.momentum:
+        copies = 2
+    costs = [
+        LayerCost(
+            path,
+            times.get(path, 0),
+            traced.parameter_bytes(path) * copies + traced.activation_bytes(path),
+            traced.output_bytes(path),
+        )
+        for path in order
+        if path in traced.layers
+    ]
+    layers = placement.balance(costs, dict(capacities))
+    layers.update({path: experiment.devices[-1] for path in order if path not in layers})
+    expected = {device: 0 for device in experiment.devices}
+    for cost in costs:
+        expected[layers[cost.path]] += cost.time_ns
+    stages = listed([f"{ns / 1e6:.2f} ms on {device}" for device, ns in expected.items()])
+    whole, slowest = sum(expected.values()), max(expected.values())
+    reason = (
+        f"Balanced by measured time: each step expects {stages}; with many microbatches at best "
+        f"{whole / max(1, slowest):.2f} times as fast as one device."
+    )
+    return Placed(layers, "auto", reason, expected)
+
+
+def measure(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tensor) -> dict[str, int]:
+    """Layer path -> nanoseconds of its forward and backward on this machine's CPU, the median of a few steps."""
+    copied = copy.deepcopy(net)
+    stopwatch = _Stopwatch()
+    hooks = LayerHooks(copied, layers, stopwatch)
+    samples: dict[str, list[int]] = defaultdict(list)
+    with torch.random.fork_rng(devices=[]):
+        for step in range(MEASURED_STEPS + 1):
+            hooks.start_forward()
+            loss = loss_function(copied(inputs), targets)
+            hooks.start_backward()
+            loss.backward()  # type: ignore[no-untyped-call]
+            for path, spent in stopwatch.take().items():
+                if step:  # the first step allocates and warms up
+                    samples[path].append(spent)
+    return {path: round(statistics.median(values)) for path, values in samples.items()}
+
+
+class _Stopwatch:
+    """Adds up how long each layer's turns last."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, int] = defaultdict(int)
+        self._turn: tuple[str, int] | None = None
+
+    def forward_turn(self, layer: str, call: int) -> None:
+        self._switch((layer, time.perf_counter_ns()))
+
+    backward_turn = forward_turn
+
+    def _switch(self, turn: tuple[str, int] | None) -> None:
+        if self._turn is not None:
+            layer, began = self._turn
+            self._spent[layer] += time.perf_counter_ns() - began
+        self._turn = turn
+
+    def take(self) -> dict[str, int]:
+        self._switch(None)
+        spent, self._spent = dict(self._spent), defaultdict(int)
+        return spent

@@ -1,0 +1,267 @@
+"""The Recorder: turns what a strategy marks into spans and finished steps.
+
+It is made to cost little: a mark is one call to a timer, spans travel as plain tuples, and whatever needs reading is
+read some twenty times a second, for all steps that are done by then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from lab.events import DeviceTotals, Event, MemorySampled, Span, SpanKind, StepFinished
+from lab.timing.base import Interval, Mark, Timer
+from lab.timing.virtual import VirtualTimer
+
+FLUSH_SECONDS = 0.05
+TRIFLE_NS = 5_000
+"""A turn that a transfer cuts off this soon was only opened; what it did is the hooks' own time."""
+
+SpanRow = tuple[str, int, int, SpanKind, str, int, int, int, int, int, str]
+"""A Span's fields in order: what goes over the pipe, being much cheaper to make and to pickle."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    kind: SpanKind
+    layer: str
+    device: str
+    mark: Mark
+    opened_ns: int
+
+
+@dataclass(slots=True)
+class _Step:
+    """A step whose spans and loss may still be on their way on a device."""
+
+    step: int
+    spans: list[tuple[str, SpanKind, str, Interval, int, int, int, str]] = field(default_factory=list)
+    loss: Tensor | None = None
+    samples: int = 0
+
+
+class Recorder:
+    """Records one rank.
+
+    Args:
+        timer: reads the run's clock.
+        devices: on which this rank computes.
+        emit: takes finished events (spans as rows) in batches; called from the training thread.
+        flops: (kind, layer) -> FLOPs of one step, to be shared out over microbatches.
+    """
+
+    def __init__(
+        self,
+        timer: Timer,
+        devices: Sequence[str],
+        emit: Callable[[list[Event | SpanRow]], None],
+        rank: int = 0,
+        microbatches: int = 1,
+    ) -> None:
+        self.timer = timer
+        self.devices = tuple(devices)
+        self.rank = rank
+        self.microbatch = 0
+        self.placement: dict[str, str] = {}
+        self.flops: dict[tuple[str, str], int] = {}
+        self.last_rows: deque[SpanRow] = deque(maxlen=64)
+        self.steps_done = 0
+        self._emit = emit
+        self._microbatches = microbatches
+        self._active = True
+        self._turn: _Turn | None = None
+        self._step = _Step(0)
+        self._pending: deque[_Step] = deque()
+        self._end_ns = 0
+        self._flushed = time.monotonic()
+        self._kinds: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self._virtual = isinstance(timer, VirtualTimer)
+        if isinstance(timer, VirtualTimer):
+            timer.on_transfer(self._on_virtual_transfer)
+
+    # -- marks that strategies make --------------------------------------------------------------------------------
+
+    def forward_turn(self, layer: str, call: int) -> None:
+        self._begin_turn("forward", layer)
+
+    def backward_turn(self, layer: str, call: int) -> None:
+        self._begin_turn("backward", layer)
+
+    def end_turn(self) -> None:
+        """The layers have had their turns: what follows is not theirs."""
+        turn = self._turn
+        if turn is not None:
+            self._turn = None
+            interval = self.timer.end(turn.mark)
+            if interval is not None:
+                self._add(turn, interval)
+
+    def _begin_turn(self, kind: SpanKind, layer: str) -> None:
+        if not self._active:
+            return
+        turn = self._turn
+        if turn is not None:
+            if turn.layer == layer and turn.kind == kind:
+                return
+            self.end_turn()
+        device = self.placement[layer]
+        self._turn = _Turn(kind, layer, device, self.timer.begin(device), time.perf_counter_ns())
+
+    def _add(self, turn: _Turn, interval: Interval) -> None:
+        flops = self.flops.get((turn.kind, turn.layer), 0) // self._microbatches
+        self._step.spans.append((turn.device, turn.kind, turn.layer, interval, 0, flops, self.microbatch, ""))
+
+    @contextmanager
+    def span(self, kind: SpanKind, devices: Sequence[str], name: str) -> Iterator[None]:
+        """Something that these devices do inside, each from when it begins to when it ends."""
+        self.end_turn()
+        marks = [(device, self.timer.begin(device)) for device in devices]
+        yield
+        for device, mark in marks:
+            interval = self.timer.end(mark)
+            if interval is not None:
+                self._step.spans.append((device, kind, name, interval, 0, 0, self.microbatch, ""))
+
+    @contextmanager
+    def transfer(self, source: str, target: str, size: int) -> Iterator[None]:
+        """A copy from one device to another is issued inside. A layer whose turn it is goes on afterwards."""
+        if self._virtual or not self._active:
+            yield  # the virtual clock reports its transfers itself, to the nanosecond
+            return
+        turn = self._turn
+        if turn is not None:
+            if time.perf_counter_ns() - turn.opened_ns < TRIFLE_NS:
+                self._turn = None
+            else:
+                self.end_turn()
+        lane = source if source in self.devices else target
+        mark = self.timer.begin(lane)
+        yield
+        interval = self.timer.end(mark)
+        if interval is not None:
+            self._add_transfer(source, target, size, interval)
+        if turn is not None:
+            turn.mark, turn.opened_ns = self.timer.begin(turn.device), time.perf_counter_ns()
+            self._turn = turn
+
+    def _on_virtual_transfer(self, source: str, target: str, size: int, interval: Interval) -> None:
+        if self._active:
+            self._add_transfer(source, target, size, interval)
+
+    def _add_transfer(self, source: str, target: str, size: int, interval: Interval) -> None:
+        name = f"{source} → {target}"
+        self._step.spans.append((source, "transfer", name, interval, size, 0, self.microbatch, target))
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    def finish_step(self, loss: Tensor, samples: int) -> None:
+        """The step has been issued; its events follow when its devices are done."""
+        self.end_turn()
+        step = self._step
+        step.loss, step.samples = self.timer.keep(loss), samples
+        self._pending.append(step)
+        self._step = _Step(step.step + 1)
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self, *, wait: bool = False) -> None:
+        """Reads and emits every step that is done; with `wait`, all that were issued."""
+        batch: list[Event | SpanRow] = []
+        while self._pending and (wait or all(self.timer.ready(span[3]) for span in self._pending[0].spans)):
+            self._read(self._pending.popleft(), batch)
+        now = self._end_ns
+        for device in self.devices:
+            batch.append(MemorySampled(device, now, *self.timer.memory(device)))
+        self._flushed = time.monotonic()
+        self._emit(batch)
+
+    def _read(self, step: _Step, batch: list[Event | SpanRow]) -> None:
+        end = self._end_ns
+        for device, kind, name, interval, size, flops, microbatch, peer in step.spans:
+            start_ns, end_ns = self.timer.read(interval)
+            end = max(end, end_ns)
+            row = (device, self.rank, step.step, kind, name, start_ns, end_ns, size, flops, microbatch, peer)
+            batch.append(row)
+            self.last_rows.append(row)
+            self._kinds[device][kind] += end_ns - start_ns
+            if peer:
+                self._kinds[peer][kind] += end_ns - start_ns
+        loss = self.timer.value(step.loss) if step.loss is not None else float("nan")
+        seconds, self._end_ns = (end - self._end_ns) / 1e9, end
+        self.steps_done = step.step + 1
+        batch.append(StepFinished(step.step, self.rank, loss, step.samples, seconds, end))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is recorded inside, and the clock stands still."""
+        self.flush(wait=True)
+        self._active = False
+        try:
+            with self.timer.paused():
+                yield
+        finally:
+            self._active = True
+
+    def totals(self) -> dict[str, DeviceTotals]:
+        """What each device did so far; a device that takes part in a transfer, at either end, is occupied by it."""
+        return {device: self._total(self._kinds[device]) for device in self.devices}
+
+    def _total(self, kinds: dict[str, int]) -> DeviceTotals:
+        transfer, collective = kinds["transfer"], kinds["collective"]
+        busy = sum(kinds.values()) - transfer - collective
+        return DeviceTotals(busy, transfer, collective, max(0, self._end_ns - busy - transfer - collective))
+
+
+def as_event(row: Event | SpanRow) -> Event:
+    """The Span that a row stands for; other events as they are."""
+    return Span(*row) if isinstance(row, tuple) else row
+
+
+class WaitFinder:
+    """Finds the gaps between a device's spans: the time for which it waited, and for whom.
+
+    A gap belongs to the step of the span that ends it. Feed it the spans of one step after another.
+    """
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self._devices = tuple(devices)
+        self._last_end: dict[str, int] = dict.fromkeys(self._devices, 0)
+
+    def waits(self, spans: Sequence[Span]) -> list[Span]:
+        """The waits of one step's spans (at least a microsecond long)."""
+        lanes: dict[str, list[Span]] = {device: [] for device in self._devices}
+        for span in spans:
+            for device in {span.device, span.peer}:
+                if device in lanes:
+                    lanes[device].append(span)
+        found = []
+        for device, own in lanes.items():
+            last = self._last_end[device]
+            for span in sorted(own, key=lambda span: span.start_ns):
+                if span.start_ns - last >= 1_000:
+                    blocker = _busiest(spans, device, last, span.start_ns)
+                    found.append(Span(device, span.rank, span.step, "wait", blocker, last, span.start_ns))
+                last = max(last, span.end_ns)
+            self._last_end[device] = last
+        return found
+
+
+def _busiest(spans: Sequence[Span], waiting: str, start: int, end: int) -> str:
+    """The other device that did most between start and end; the host when none did anything."""
+    overlap: dict[str, int] = defaultdict(int)
+    for span in spans:
+        if span.device != waiting and span.peer != waiting:
+            overlap[span.device] += max(0, min(end, span.end_ns) - max(start, span.start_ns))
+    name, most = max(overlap.items(), key=lambda item: item[1], default=("", 0))
+    return name if most else "host"
+
+
+def describe(rows: Sequence[Any]) -> tuple[Span, ...]:
+    """Rows as spans, for a failure's last words."""
+    return tuple(Span(*row) for row in rows)

@@ -1,0 +1,60 @@
+"""Turns an exception in a worker, or the worker's sudden end, into a RankFailed: what happened, and what to do."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Sequence
+
+from lab.errors import LabError
+from lab.events import RankFailed, Span
+
+
+class NotFiniteLossError(LabError):
+    """The loss became NaN or infinite."""
+
+
+_ADVICE = (
+    (
+        "Expected all tensors to be on the same device",
+        "With transfers='manual' nothing is moved for you: move the tensor to the other's device before the operation, "
+        "for example target = target.to(output.device). Or set transfers='auto'.",
+    ),
+    ("out of memory", "Use a smaller batch, put some layers on another device, or give the device more memory."),
+    ("invalid device ordinal", "Name only devices of the Experiment; parallel-lab devices lists what is here."),
+)
+
+
+def from_exception(error: BaseException, rank: int = 0, last_spans: Sequence[Span] = ()) -> RankFailed:
+    """What an exception means, with its traceback and what the rank did last."""
+    name = type(error).__name__
+    text = str(error)
+    cause = text if isinstance(error, LabError) else f"{name}: {text}" if text else name
+    advice = next((advice for sign, advice in _ADVICE if sign in text), "")
+    if isinstance(error, NotFiniteLossError):
+        advice = "Lower the learning rate, or look for a division by zero or a logarithm of zero in the net."
+    lines = "".join(traceback.format_exception(error))
+    return RankFailed(rank, cause, True, traceback=lines, advice=advice, last_spans=tuple(last_spans))
+
+
+def from_exit(exit_code: int | None, rank: int = 0) -> RankFailed:
+    """What the end of a process means that did not say goodbye.
+
+    Args:
+        exit_code: as `Process.exitcode` has it: negative for a signal.
+    """
+    advice = ""
+    if exit_code is not None and exit_code < 0:
+        try:
+            name = signal.Signals(-exit_code).name
+        except ValueError:
+            name = f"signal {-exit_code}"
+        cause = f"rank {rank} was killed by {name}"
+        if name == "SIGKILL":
+            advice = "If nobody killed it, the machine was out of memory: use a smaller batch or a smaller net."
+        elif name in ("SIGSEGV", "SIGABRT", "SIGBUS"):
+            advice = "A native library crashed, and its last words are on the terminal."
+    else:
+        cause = f"rank {rank} ended with exit code {exit_code} without saying that it was done"
+        advice = "Something in the net called exit, or the script lacks its `if __name__ == '__main__':` guard."
+    return RankFailed(rank, cause, True, advice=advice)

@@ -1,0 +1,90 @@
+"""Starts worker processes through torch.multiprocessing."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from lab.errors import LabError
+
+INHERITED = ("PARALLEL_LAB_CACHE",)
+"""Environment variables that a worker takes from its parent now, not from when the forkserver started."""
+
+_lock = threading.Lock()
+
+
+@dataclass(slots=True)
+class Worker:
+    """A running worker: its process, and the parent's end of its pipe."""
+
+    process: BaseProcess
+    pipe: Connection
+
+    def kill(self) -> None:
+        """Ends it at once; does nothing when it has ended."""
+        with contextlib.suppress(ValueError):
+            self.process.kill()
+
+    def close(self) -> None:
+        """Waits for its end, and frees what the parent holds of it."""
+        self.process.join()
+        self.process.close()
+        self.pipe.close()
+
+
+def context() -> Any:
+    """The way processes start here: forkserver, or spawn where there is none."""
+    import torch.multiprocessing as mp
+
+    method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"  # type: ignore[no-untyped-call]
+    chosen = mp.get_context(method)
+    if method == "forkserver":
+        chosen.set_forkserver_preload(["lab.workers.preload"])
+    return chosen
+
+
+def warm_up() -> None:
+    """Starts the forkserver, which goes on loading torch by itself, so that the first run starts as fast as others."""
+    with _lock:
+        if context().get_start_method() == "forkserver":
+            from multiprocessing import forkserver
+
+            forkserver.ensure_running()
+
+
+def launch(target: Callable[..., None], *arguments: object) -> Worker:
+    """Starts `target(pipe, environment, *arguments)` in a fresh process.
+
+    Raises:
+        LabError: when called while a worker imports the user's script, which then lacks its guard.
+    """
+    refuse_in_worker()
+    with _lock:
+        mp = context()
+        ours, theirs = mp.Pipe()
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        process = mp.Process(target=target, args=(theirs, environment, *arguments), daemon=True)
+        try:
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+    return Worker(process, ours)
+
+
+def refuse_in_worker() -> None:
+    """Raises LabError in a process that is itself a worker."""
+    if multiprocessing.parent_process() is not None and multiprocessing.current_process().daemon:
+        raise LabError(
+            "a worker process imported your script, and the script started a run. Put the start under a guard:\n\n"
+            '    if __name__ == "__main__":\n        run = lab.start(experiment)'
+        )
