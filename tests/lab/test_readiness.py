@@ -1,0 +1,153 @@
+"""Checks on this machine: devices that are here, placements that fit the net, everything reported together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from lab import Experiment, ExperimentError, devices, nets, readiness
+from lab.readiness import check, machine_problems
+
+SPLIT = {"strategy": "model_parallel"}
+
+
+class TwoParts(nn.Module):
+    """A module of the user's, with a container, so that the paths are `body.0`, `body.2` and `head`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(784, 8))
+        self.head = nn.Linear(8, 10)
+
+
+def refused(fields: dict[str, Any], net: Any = None) -> list[str]:
+    with pytest.raises(ExperimentError) as caught:
+        check(fields, net)
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.fixture
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+
+class TestDevices:
+    def test_the_cpu_is_here_with_its_name_and_memory(self) -> None:
+        cpu = devices.available()[0]
+        assert (cpu.name, cpu.simulated) == ("cpu", False)
+        assert cpu.memory_bytes == psutil.virtual_memory().total
+        assert cpu.title
+
+    def test_names_agree(self) -> None:
+        assert devices.names() == tuple(device.name for device in devices.available())
+        assert len(devices.names()) == 1 + torch.cuda.device_count()
+
+    def test_a_gpu_that_is_not_here(self, one_gpu: None) -> None:
+        found = refused({**SPLIT, "devices": "cuda:0,cuda:1,vgpu:0"})
+        assert found == ["devices: 'cuda:1' is not on this machine, which has cpu, cuda:0 and vgpu:0 to vgpu:63"]
+
+    def test_gpus_that_are_here(self, one_gpu: None) -> None:
+        assert check({"devices": "cuda:0"}).devices == ("cuda:0",)
+
+
+class TestPlacement:
+    @pytest.mark.parametrize("net", nets.NAMES)
+    def test_every_layer_of_every_net_can_be_placed(self, net: str) -> None:
+        experiment = check({**SPLIT, "net": net, "placement": {"*": "vgpu:0"}})
+        assert experiment.placement == {"*": "vgpu:0"}
+
+    def test_an_unknown_layer_names_the_layers_and_the_nearest(self) -> None:
+        assert refused({**SPLIT, "placement": {"conv3": "vgpu:0", "*": "vgpu:1"}}) == [
+            "placement: 'conv3' matches no layer (did you mean 'conv2'?); the layers are conv1, conv2, fc1 and fc2"
+        ]
+
+    def test_layers_without_a_device_are_named(self) -> None:
+        (found,) = refused({**SPLIT, "placement": {"conv*": "vgpu:0"}})
+        assert "gives no device to fc1 and fc2" in found
+
+    def test_a_prefix_names_what_is_in_it(self) -> None:
+        assert check({**SPLIT, "net": "resnet18", "placement": {"layer1": "vgpu:1", "*": "vgpu:0"}})
+
+    @pytest.mark.parametrize("placement", ["even", "auto", None])
+    def test_automatic_placement_needs_no_layers(self, placement: str | None) -> None:
+        assert machine_problems({"net": "net", "data": "mnist", "devices": ("vgpu:0",), "placement": placement}) == []
+
+
+class TestOwnNets:
+    @pytest.mark.parametrize("net", [TwoParts, TwoParts(), lambda: TwoParts()], ids=["class", "module", "function"])
+    def test_a_module_a_class_or_a_function(self, net: Any) -> None:
+        fields = {**SPLIT, "placement": {"body": "vgpu:0", "head": "vgpu:1"}}
+        assert check(fields, net).net == readiness.own_name(net)
+        (found,) = refused({**SPLIT, "placement": {"head": "vgpu:1"}}, net)
+        assert "gives no device to" in found
+        assert "body.2" in found
+
+    def test_a_class_is_looked_at_without_memory_for_its_parameters(self) -> None:
+        devices_seen = []
+
+        def make() -> nn.Module:
+            module = TwoParts()
+            devices_seen.append(module.head.weight.device.type)
+            return module
+
+        check({**SPLIT, "placement": {"*": "vgpu:0"}}, make)
+        assert devices_seen == ["meta"]
+
+    def test_a_function_that_cannot_run_on_meta_is_called_plainly(self) -> None:
+        def make() -> nn.Module:
+            module = TwoParts()
+            module.scale = float(module.head.weight.sum())  # type: ignore[assignment]
+            return module
+
+        assert check({**SPLIT, "placement": {"*": "vgpu:0"}}, make)
+
+    def test_looking_leaves_the_random_state_alone(self) -> None:
+        before = torch.get_rng_state()
+        check({**SPLIT, "placement": {"*": "vgpu:0"}}, TwoParts)
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_a_function_that_fails(self) -> None:
+        def broken() -> nn.Module:
+            raise OSError("no such file")
+
+        assert refused({}, broken) == [
+            "net: 'own:broken' cannot be made: OSError: no such file. "
+            "Give a module, or a class or function without arguments"
+        ]
+
+    @pytest.mark.parametrize("net", [5, "net", lambda: 3])
+    def test_something_that_is_no_module(self, net: Any) -> None:
+        (found,) = refused({}, net)
+        assert "nn.Module" in found
+
+    def test_a_net_without_parts(self) -> None:
+        assert refused({**SPLIT, "placement": {"*": "vgpu:0"}}, nn.ReLU()) == [
+            "placement: finds no layers: the net has no submodules to place"
+        ]
+
+    def test_the_module_itself_is_missing(self) -> None:
+        (found,) = refused({"net": "own:Mine"})
+        assert "pass it along" in found
+
+
+class TestCheck:
+    def test_values_and_machine_together(self) -> None:
+        found = refused(
+            {**SPLIT, "devices": "vgpu:0,cuda:77", "placement": {"conv3": "vgpu:0", "*": "vgpu:9"}, "lr": "nan"}
+        )
+        assert [line.split(":")[0] for line in found] == ["lr", "placement", "devices", "placement"]
+        assert "cuda:77" in found[2]
+        assert "conv3" in found[3]
+
+    def test_data_that_does_not_suit_is_reported_once_and_layers_still_are(self) -> None:
+        found = refused({**SPLIT, "data": "sums", "placement": {"conv3": "vgpu:0", "*": "vgpu:0"}})
+        assert [line.split(":")[0] for line in found] == ["data", "placement"]
+
+    def test_a_good_one(self) -> None:
+        fields = {"version": 1, "batch_size": "32", "lr": "0.1"}
+        assert check(fields) == Experiment(batch_size=32, lr=0.1)
+        assert fields["version"] == 1
