@@ -109,8 +109,8 @@ class TestOptions:
     def test_every_field_has_an_option(self, started: list[Experiment]) -> None:
         options = {
             "net": "mlp", "data": "mnist", "strategy": "model_parallel", "devices": "vgpu:0,vgpu:1",
-            "placement": "auto", "transfers": "manual", "batch-size": "32", "microbatches": "4", "epochs": "2", "steps": "7",
-            "optimizer": "adam", "lr": "1e-3", "momentum": "0.5", "seed": "9", "hardware": "classroom",
+            "placement": "auto", "transfers": "manual", "batch-size": "32", "microbatches": "4", "epochs": "2",
+            "steps": "7", "optimizer": "adam", "lr": "1e-3", "momentum": "0.5", "seed": "9", "hardware": "classroom",
             "memory-mb": "50", "link-bandwidth": "3", "link-latency": "4", "clock": "virtual", "dtype": "float64",
         }  # fmt: skip
         done = invoke("run", *(f"--{name}={value}" for name, value in options.items()))
