@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,13 +70,15 @@ def prepared(name: str, key: str, make: Callable[[], tuple[Tensor, Tensor, Tenso
     return Dataset(DataSource(name, entry.title, *samples, entry.origin), **parts)
 
 
-def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+def write(path: Path, size_bytes: int, fill: Callable[[BinaryIO], object]) -> None:
     """Writes a file whole or not at all; `fill` writes its content. Call it while holding the file's lock.
+
+    `size_bytes` is only for the error of a full disk.
 
     Raises:
         DataError: when the folder cannot be written, or the disk is full.
     """
-    with _explained(path):
+    with _explained(path, size_bytes):
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a writer that was killed
             leftover.unlink(missing_ok=True)
@@ -118,20 +121,20 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, size_bytes: int = 0) -> Iterator[None]:
     """Turns an OSError while writing `path` into a DataError that says what to do."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             text = (
-                f"The disk is full: {path} could not be written. Free some space on it, or set {FOLDER_VARIABLE} "
-                "to a folder on another disk."
+                f"The disk is full: {path} ({size_bytes / 1e6:.1f} MB) could not be written. Free some space on it, "
+                f"or set {FOLDER_VARIABLE} to a folder on another disk."
             )
         else:
             text = (
                 f"The cache folder {path.parent} cannot be written ({error.strerror or error}). Set {FOLDER_VARIABLE} "
-                "to a folder that can."
+                "to a folder that can be written."
             )
         raise DataError(text) from error
 
@@ -166,7 +169,7 @@ def _save(path: Path, key: str, parts: dict[str, Tensor]) -> None:
                 raise destination.error from None
             raise
 
-    write(path, fill)
+    write(path, sum(tensor.nbytes for tensor in parts.values()), fill)
 
 
 def _read(path: Path, key: str) -> dict[str, Tensor] | None:
@@ -179,6 +182,8 @@ def _read(path: Path, key: str) -> dict[str, Tensor] | None:
         if content["key"] != key or set(content["parts"]) != set(_PARTS):
             return None
         parts: dict[str, Tensor] = content["parts"]
+        if not all(isinstance(part, Tensor) for part in parts.values()):
+            return None
         return parts if content["check"] == _check(parts) else None
     except (OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError, pickle.UnpicklingError):
         return None
@@ -188,8 +193,8 @@ def _check(parts: dict[str, Tensor]) -> int:
     """A checksum of the shapes and of some samples from first to last; one of all would cost every start 0.1 s."""
     total = 0
     for part in _PARTS:
-        tensor = parts[part]
-        total = zlib.crc32(f"{part} {tensor.dtype} {tuple(tensor.shape)}".encode(), total)
-        rows = torch.linspace(0, len(tensor) - 1, min(len(tensor), _CHECKED_SAMPLES), dtype=torch.float64).long()
-        total = zlib.crc32(tensor[rows].numpy().tobytes(), total)
+        array = parts[part].numpy()  # NumPy takes rows on one thread; torch would wake all of its own, of every rank
+        total = zlib.crc32(f"{part} {array.dtype} {array.shape}".encode(), total)
+        rows = [round(row) for row in np.linspace(0, len(array) - 1, min(len(array), _CHECKED_SAMPLES))]
+        total = zlib.crc32(array[rows].tobytes(), total)
     return total

@@ -72,7 +72,7 @@ def _normalised(pixels: Tensor) -> Tensor:
 
 
 def _write(path: Path, content: bytes) -> None:
-    cache.write(path, lambda file: file.write(content))
+    cache.write(path, len(content), lambda file: file.write(content))
 
 
 def _is_whole(path: Path, md5: str) -> bool:
