@@ -59,6 +59,6 @@ def _bars(kind: SpanKind, devices: list[str], values: list[float], theme: Theme)
 
 
 def idle_share(state: RunState) -> float | None:
-    """Mean share of waiting over the devices that did something; None before the first spans."""
+    """Mean share of waiting over the run's devices; None before the first spans."""
     shares = [state.shares(device).get("wait", 0.0) for device in theming.lanes(state) if state.shares(device)]
     return sum(shares) / len(shares) if shares else None

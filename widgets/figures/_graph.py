@@ -16,7 +16,7 @@ NARROW = 8
 
 
 def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
-    """Folds large nets to about sixteen boxes; hovering one, or the middle of an edge, says what it holds or carries."""
+    """Folds large nets to about sixteen boxes; hovering one, or the middle of an edge, says what it carries."""
     if state.graph is None or not state.graph.nodes:
         text = "No run yet" if state.started is None else "Tracing the first step"
         return theming.empty(theme, TITLE, 250, text)
@@ -29,11 +29,11 @@ def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
     top = 0.0
     for device in devices:
         tops[device] = top
-        top += plan.rows[device] + 0.45
-    lane_px = 104 if upright else 76
+        top += plan.rows[device] + 0.2
+    lane_px = 112 if upright else 84
     height = round(50 + lane_px * max(2.0, top))
-    places = [(float(box.column), tops[box.device] + 0.55 + box.row) for box in plan.boxes]
-    tall = 0.72 if upright else 0.52
+    places = [(float(box.column), tops[box.device] + 0.68 + box.row) for box in plan.boxes]
+    tall = 0.7 if upright else 0.5
     boxes = []
     for device in devices:
         members = [i for i, box in enumerate(plan.boxes) if box.device == device]
@@ -42,13 +42,13 @@ def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
     shapes = []
     for device in devices:
         color = theming.device_color(state, device, theme)
-        bottom = tops[device] + plan.rows[device] + 0.45
+        bottom = tops[device] + plan.rows[device] + 0.2
         shapes.append(_region(plan.columns, tops[device] + 0.04, bottom - 0.04, color, theme))
         notes.append(
             {
                 "text": f"<b>{device}</b>",
                 "x": -0.62,
-                "y": tops[device] + 0.18,
+                "y": tops[device] + 0.2,
                 "xanchor": "left",
                 "yanchor": "middle",
                 "showarrow": False,

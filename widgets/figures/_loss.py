@@ -12,8 +12,8 @@ from widgets.figures._theme import Spec, Theme
 HEIGHT = 250
 MAX_POINTS = 1_600
 """Of all traces of the figure together."""
-SMOOTHING = 0.9
-"""Share of the old value in the moving average, per point."""
+WIDEST = 15
+"""Most neighbours on either side that the smoothed line averages; fewer while the curve is short."""
 
 
 def loss(state: RunState, theme: Theme = "light") -> Spec:
@@ -95,22 +95,39 @@ def _title(state: RunState) -> str:
     return f"Loss · test accuracy {last.accuracy:.1%} after epoch {last.epoch}"
 
 
+def latest(state: RunState) -> float:
+    """The smoothed loss now, averaged over ranks; NaN before the first step and once a batch's is not finite."""
+    if state.last_loss is None or not math.isfinite(state.last_loss):
+        return math.nan
+    ends = [smoothed(series.y)[-1] for series in state.loss.values() if len(series)]
+    return sum(ends) / len(ends) if ends else state.last_loss
+
+
 def smoothed(values: list[float]) -> list[float]:
-    """Exponential moving average without the bias of its start (as Adam's first moment)."""
-    out, mean = [], 0.0
-    for count, value in enumerate(values, 1):
-        if math.isfinite(value):
-            mean = SMOOTHING * mean + (1 - SMOOTHING) * value
-        out.append(mean / (1 - SMOOTHING**count))
+    """Mean of each point and its neighbours: unlike an exponential average it does not lag behind. NaN counts for none."""
+    half = min(WIDEST, len(values) // 12)
+    sums, counts = [0.0], [0]
+    for value in values:
+        good = math.isfinite(value)
+        sums.append(sums[-1] + (value if good else 0.0))
+        counts.append(counts[-1] + good)
+    out = []
+    for i in range(len(values)):
+        low, high = max(0, i - half), min(len(values), i + half + 1)
+        count = counts[high] - counts[low]
+        out.append((sums[high] - sums[low]) / count if count else math.nan)
     return out
 
 
-def _thinned(series: Series, limit: int) -> tuple[list[float], list[float | None], list[float]]:
+def _thinned(series: Series, limit: int) -> tuple[list[float], list[float | None], list[float | None]]:
     every = math.ceil(len(series) / limit)
     smooth = smoothed(series.y)
     kept = range(len(series) - 1, -1, -every)[::-1]
-    raw = [series.y[i] if math.isfinite(series.y[i]) else None for i in kept]
-    return [series.x[i] for i in kept], raw, [smooth[i] for i in kept]
+    return [series.x[i] for i in kept], [_or_gap(series.y[i]) for i in kept], [_or_gap(smooth[i]) for i in kept]
+
+
+def _or_gap(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _end(state: RunState) -> float:

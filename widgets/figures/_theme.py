@@ -128,10 +128,8 @@ def _device_index(state: RunState, device: str) -> int:
 
 
 def lanes(state: RunState) -> list[str]:
-    """The run's devices in their order, then any other that did something."""
-    names = list(state.device_names)
-    seen = [*state.totals, *(state.placed.layers.values() if state.placed else ())]
-    return list(dict.fromkeys([*names, *seen]))
+    """The run's devices in their order. The host has no lane unless it is one of them: it only feeds the others."""
+    return list(state.device_names)
 
 
 def simulated(state: RunState) -> bool:

@@ -25,8 +25,8 @@ BAR = 0.66
 def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -> Spec:
     """The spans of `step`; of the last complete one when it is None."""
     step = state.timeline_step if step is None else step
-    spans = state.spans.get(step, []) if step is not None else []
     devices = theming.lanes(state)
+    spans = _window(state, step, devices) if step is not None else []
     height = 104 + LANE_HEIGHT * max(2, len(devices))
     if not spans:
         text = "No run yet" if state.started is None else "Waiting for the first complete step"
@@ -67,6 +67,23 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
     transfers = [span for span in spans if span.kind == "transfer" and span.peer in lane]
     figure["data"] += _arrows(transfers, lane, first, unit, palette.crossing)
     return figure
+
+
+def _window(state: RunState, step: int, devices: list[str]) -> list[Span]:
+    """The step's spans on the devices, from its first work to its last. A wait that reaches in from outside is cut; that
+    after a device's last work is booked on the next step, but belongs into this picture."""
+    spans = [span for span in state.spans.get(step, []) if span.device in devices]
+    work = [span for span in spans if span.kind != "wait"]
+    if not work:
+        return spans
+    first, last = min(span.start_ns for span in work), max(span.end_ns for span in work)
+    waits = [span for each in (step, step + 1) for span in state.spans.get(each, []) if span.kind == "wait"]
+    cut = [
+        replace(span, start_ns=max(span.start_ns, first), end_ns=min(span.end_ns, last))
+        for span in waits
+        if span.device in devices and span.start_ns < last and span.end_ns > first
+    ]
+    return work + cut
 
 
 def merged(spans: Sequence[Span], limit: int) -> list[Span]:

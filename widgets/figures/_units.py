@@ -47,6 +47,6 @@ def clock_time(seconds: float) -> str:
         return f"{seconds} s"
     minutes, rest = divmod(seconds, 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes + (rest >= 30)} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"

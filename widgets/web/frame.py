@@ -1,0 +1,247 @@
+"""One frame of the page: everything that the instruments show, as one JSON text.
+
+Only the figures that changed are drawn anew, each at its own pace: a timeline that jumps five times a second is not
+readable, a loss curve is. Figures carry a revision, so that the browser leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lab import strategies
+from lab.errors import Problem
+from lab.experiment import Experiment
+from lab.state import RunState
+from widgets import figures
+from widgets.figures import clock_time, duration, human_bytes, human_count
+from widgets.web import text
+from widgets.web.sessions import Session
+
+PACE_SECONDS = {"timeline": 1.0, "loss": 0.2, "placement_graph": 1.0, "busy": 1.0, "memory": 0.5}
+RUNNING = ("starting", "running")
+
+
+class Painter:
+    """Draws the frames of one run, or of no run at all.
+
+    Args:
+        run_id: a new one makes the charts forget their zoom.
+        experiment: what is shown as code.
+        lock: held while `state` is read.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        experiment: Experiment,
+        state: RunState | None = None,
+        lock: Any = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._id = run_id
+        self._experiment = experiment
+        self._state = state or RunState()
+        self._lock = lock or threading.RLock()
+        self._now = now
+        self._drawn: dict[str, dict[str, Any]] = {}
+        self._tables: dict[str, dict[str, Any]] = {}
+        self._due: dict[str, float] = {}
+        self._look: tuple[Any, ...] = ()
+        self._revision = 0
+        self._began: tuple[float, int] | None = None
+
+    def paint(self, session: Session, status: str | None = None, last: bool = False) -> str:
+        """The frame as JSON; `status` overrides what the state says, `last` draws every figure whatever its pace."""
+        with self._lock:
+            state = self._state
+            self._draw(session, last)
+            frame = {
+                "run": self._id,
+                "theme": session.theme,
+                "live": state.status in RUNNING and state.started is not None,
+                "status": _status(state, session, status),
+                "eta": self._eta(state),
+                "progress": _progress(state),
+                "data": _data(state),
+                "clock": text.CLOCKS[state.started.clock] if state.started else "",
+                "kpis": kpis(state),
+                "figures": self._drawn,
+                "tables": self._tables,
+                "steps": _steps(state),
+                "says": says(state),
+                "lesson": strategies.REGISTRY[self._experiment.strategy].lesson,
+                "code": self._experiment.to_code(),
+                "layers": _layers(state),
+                "placed": {"method": state.placed.method, "reason": state.placed.reason} if state.placed else None,
+                "alert": _problems(session.problems) or _failure(state),
+            }
+        return json.dumps(_finite(frame), ensure_ascii=False, separators=(",", ":"))
+
+    def _draw(self, session: Session, everything: bool) -> None:
+        look = (session.theme, session.step)
+        everything |= look != self._look
+        self._look = look
+        now = self._now()
+        for name in figures.FIGURES:
+            if not everything and now < self._due.get(name, 0.0):
+                continue
+            self._due[name] = now + PACE_SECONDS[name]
+            spec = figures.spec(self._state, name, session.theme, session.step)
+            layout = {**spec["layout"], "uirevision": self._id}
+            title = layout.pop("title")["text"]
+            # The card around the chart has the title.
+            layout["margin"] = {**layout["margin"], "t": 8}
+            layout["height"] -= 28
+            drawn = {"title": title.partition(" · ")[2], "data": spec["data"], "layout": layout}
+            if drawn != {key: value for key, value in self._drawn.get(name, {}).items() if key != "revision"}:
+                self._revision += 1
+                self._drawn[name] = {**drawn, "revision": self._revision}
+                self._tables[name] = _table(self._state, name, session.step)
+
+    def _eta(self, state: RunState) -> str:
+        """From the pace since the first step was seen, on the wall clock."""
+        if state.started is None or state.status != "running" or not state.step:
+            return ""
+        if self._began is None:
+            self._began = (self._now(), state.step)
+        seconds, steps = self._now() - self._began[0], state.step - self._began[1]
+        if seconds < 1 or not steps:
+            return ""
+        return text.TIME_LEFT.format(time=clock_time((state.started.total_steps - state.step) * seconds / steps))
+
+
+def kpis(state: RunState) -> dict[str, tuple[str, str]]:
+    """Name -> (the number, what it is of)."""
+    nothing = (text.NO_VALUE, text.NOTHING_YET if state.started is None else "")
+    shown = dict.fromkeys(("loss", "step_time", "waiting", "crossing"), nothing)
+    if state.loss and state.last_loss is not None:
+        shown["loss"] = (_number(figures.smoothed_loss(state)), text.OF_STEP.format(step=state.step))
+    if state.started and state.step_seconds is not None:
+        shown["step_time"] = (duration(state.step_seconds * 1e9), text.CLOCKS[state.started.clock])
+    idle = figures.idle_share(state)
+    if idle is not None:
+        count = len(state.device_names)
+        of = text.OF_ONE_DEVICE if count == 1 else text.OF_DEVICES.format(count=count)
+        shown["waiting"] = (f"{idle:.0%}", of)
+    if state.graph is not None:
+        crossing = state.graph.crossing_bytes
+        shown["crossing"] = (human_bytes(crossing), text.PER_STEP if crossing else text.NOTHING_CROSSES)
+    return shown
+
+
+def says(state: RunState) -> str:
+    """One or two sentences on what the numbers mean."""
+    shares = {device: state.shares(device) for device in state.device_names if state.shares(device)}
+    if not shares or state.started is None:
+        return ""
+    if len(state.device_names) == 1:
+        return text.TRY_SEVERAL
+    device = max(shares, key=lambda name: shares[name].get("wait", 0.0))
+    waiting = shares[device].get("wait", 0.0)
+    transfers = sum(share.get("transfer", 0.0) for share in shares.values()) / len(shares)
+    took = f"{transfers:.0%}" if transfers >= 0.01 else text.LITTLE
+    sentences = [text.WAITS_MOST.format(device=device, share=waiting), text.TRANSFERS_TOOK.format(share=took)]
+    if state.started.experiment.get("microbatches", 1) == 1 and waiting > 0.25:
+        sentences.append(text.TRY_MICROBATCHES)
+    return " ".join(sentences)
+
+
+def _status(state: RunState, session: Session, override: str | None) -> dict[str, str]:
+    total = state.started.total_steps if state.started else 0
+    numbers = {"step": state.step, "total": total}
+    if override:
+        return {"state": "ready" if override == text.READY else "starting", "text": override}
+    if state.finished is not None:
+        seconds = clock_time(state.finished.wall_seconds)
+        words = {"finished": text.FINISHED, "stopped": text.STOPPED, "failed": text.FAILED}[state.finished.state]
+        return {"state": state.finished.state, "text": words.format(**numbers, seconds=seconds)}
+    if session.stopping:
+        return {"state": "stopping", "text": text.STOPPING}
+    if state.started is None:
+        return {"state": "starting", "text": text.STARTING}
+    return {"state": "running", "text": text.RUNNING.format(**numbers) if state.step else text.PREPARING}
+
+
+def _progress(state: RunState) -> float:
+    return min(1.0, state.step / state.started.total_steps) if state.started and state.started.total_steps else 0.0
+
+
+def _data(state: RunState) -> str:
+    if state.started is None:
+        return ""
+    source = state.started.data
+    return text.DATA.format(
+        title=source.title, train=source.train_samples, test=source.test_samples, origin=source.origin
+    )
+
+
+def _steps(state: RunState) -> list[int]:
+    """The steps among which the timeline can go, once it stands still."""
+    return [step for step in state.spans if step < state.step] if state.finished else []
+
+
+def _layers(state: RunState) -> dict[str, dict[str, str]]:
+    """Layer -> its device and what is known of it."""
+    placed = state.placed.layers if state.placed else {}
+    nodes = {node.name: node for node in state.graph.nodes} if state.graph else {}
+    whole = sum(sum(times.values()) for times in state.layers.values())
+    known = {}
+    for name, device in placed.items():
+        parts = []
+        node = nodes.get(name)
+        if node is not None and node.parameters:
+            parts.append(text.PARAMETERS.format(count=human_count(node.parameters)))
+        if node is not None and node.forward_flops:
+            parts.append(text.FLOPS.format(count=human_count(node.forward_flops)))
+        if whole and name in state.layers:
+            parts.append(text.LAYER_SHARE.format(share=sum(state.layers[name].values()) / whole))
+        known[name] = {"device": device, "about": " · ".join(parts)}
+    return known
+
+
+def _problems(problems: tuple[Problem, ...]) -> dict[str, Any] | None:
+    if not problems:
+        return None
+    title = text.PROBLEMS_TITLE if len(problems) == 1 else text.PROBLEMS_TITLE_MANY.format(count=len(problems))
+    return {"title": title, "items": [str(problem) for problem in problems], "advice": "", "traceback": ""}
+
+
+def _failure(state: RunState) -> dict[str, Any] | None:
+    failure = state.failure
+    if failure is None:
+        return None
+    others = [f"rank {other.rank}: {other.cause}" for other in state.failures[1:]]
+    return {
+        "title": text.FAILED_TITLE,
+        "items": [failure.cause, *others],
+        "advice": failure.advice,
+        "traceback": failure.traceback,
+    }
+
+
+def _table(state: RunState, name: str, step: int | None) -> dict[str, Any]:
+    table = figures.table(state, name, step if name == "timeline" else None)
+    note = text.LEFT_OUT.format(count=table.left_out) if table.left_out else ""
+    return {"columns": table.columns, "rows": table.rows, "note": note}
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: such points become gaps."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

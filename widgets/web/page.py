@@ -1,0 +1,239 @@
+"""The Gradio page: controls on the left, instruments on the right.
+
+The instruments are one `gr.HTML` with a template that never changes; a generator sends it frames (`frame.py`) and the
+browser applies them in place with `Plotly.react`. `gr.Plot` would build every chart anew at each update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from lab import devices, nets, strategies
+from lab.errors import ExperimentError, LabError, Problem
+from lab.experiment import Experiment
+from widgets.web import form as forms
+from widgets.web import static, text
+from widgets.web.frame import Painter
+from widgets.web.sessions import Session, Sessions
+
+FRAME_SECONDS = 0.2
+BEAT_SECONDS = 15
+"""How often a tab says that it is there."""
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+"""For every event: no spinner over the page, no entry in an API, and no tab waits for another."""
+
+
+class Handlers:
+    """What the page does on each event. Every method gets the tab from the request."""
+
+    def __init__(self, default: Experiment, sessions: Sessions) -> None:
+        self.default = default
+        self.sessions = sessions
+
+    def open(self, theme: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """A tab was opened: start the default experiment in it."""
+        session = self._session(request)
+        session.theme = "dark" if theme == "dark" else "light"
+        yield from self._watch(session, self.default)
+
+    def start(
+        self,
+        strategy: Any,
+        net: Any,
+        virtual: Any,
+        real: Any,
+        device: Any,
+        panel: Any,
+        batch_size: Any,
+        microbatches: Any,
+        length: Any,
+        unit: Any,
+        lr: Any,
+        seed: Any,
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Starts what the controls say, in place of the tab's earlier run; yields (frame, Start, Stop)."""
+        session = self._session(request)
+        form = forms.Form(strategy, net, virtual, real, device, panel, batch_size, microbatches, length, unit, lr, seed)
+        try:
+            experiment = form.experiment(self.default)
+        except ExperimentError as error:
+            session.problems = error.problems
+            yield self._painter(session).paint(session), gr.skip(), gr.skip()
+            return
+        yield from self._watch(session, experiment)
+
+    def stop(self, request: gr.Request) -> tuple[Any, ...]:
+        session = self._session(request)
+        self.sessions.stop(session.key)
+        return self._painter(session).paint(session), gr.Button(interactive=False)
+
+    def choose(self, event: gr.EventData, request: gr.Request) -> str:
+        """The browser chose a theme, or the step that the timeline shows."""
+        session = self._session(request)
+        chosen = event._data if isinstance(event._data, dict) else {}
+        if chosen.get("theme") in ("light", "dark"):
+            session.theme = chosen["theme"]
+        if "step" in chosen:
+            session.step = chosen["step"] if isinstance(chosen["step"], int) else None
+        return self._painter(session).paint(session)
+
+    def arrange(self, strategy: Any, net: Any, virtual: Any, real: Any, panel: Any) -> tuple[Any, ...]:
+        """Net, strategy or devices changed: the panel gets the layers and devices of now."""
+        several = forms.takes_several(strategy)
+        names = forms.Form(strategy, net, virtual, real, *[None] * 8).devices() if several else []
+        chosen = panel.get("chosen") if isinstance(panel, dict) else None
+        entry = nets.REGISTRY.get(net) if isinstance(net, str) else None
+        return (
+            forms.panel(net, names, chosen) if several else gr.skip(),
+            gr.Column(visible=several),
+            gr.Dropdown(visible=not several),
+            gr.Number(visible=several),
+            gr.Markdown(visible=several and entry is not None and entry.batch_norm),
+        )
+
+    def beat(self, request: gr.Request) -> None:
+        self._session(request)
+
+    def leave(self, request: gr.Request) -> None:
+        self.sessions.free(str(request.session_hash))
+
+    def _session(self, request: gr.Request) -> Session:
+        return self.sessions.get(str(request.session_hash))
+
+    def _painter(self, session: Session) -> Painter:
+        if session.painter is None:
+            session.painter = Painter("none", self.default)
+        return session.painter
+
+    def _watch(self, session: Session, experiment: Experiment) -> Iterator[tuple[Any, ...]]:
+        """Frames of a new run until it ends, or until the tab starts another."""
+        session.problems = ()
+        before = self._painter(session)
+        yield before.paint(session, status=text.STARTING), gr.Button(text.RESTART), gr.Button(interactive=True)
+        try:
+            run = self.sessions.start(session.key, experiment)
+        except (LabError, OSError) as error:
+            found = error.problems if isinstance(error, ExperimentError) else (Problem("run", str(error)),)
+            session.problems = tuple(found)
+            yield before.paint(session, status=text.READY), gr.Button(text.START), gr.Button(interactive=False)
+            return
+        painter = session.painter = Painter(run.id, run.experiment, run.state, run.lock)
+        try:
+            while session.run is run:
+                done = run.done  # read first, so that the last frame holds everything
+                frame = painter.paint(session, last=done)
+                if done:
+                    yield frame, gr.Button(text.START), gr.Button(interactive=False)
+                    return
+                yield frame, gr.skip(), gr.skip()
+                run.wait(FRAME_SECONDS)
+        finally:
+            # The browser is gone in the middle of a run: Gradio closes the generator.
+            if not run.done:
+                run.stop()
+
+
+def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
+    """The page that opens on `default`; the tabs' runs live in `sessions`."""
+    do = Handlers(default, sessions)
+    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
+        theme = gr.Textbox(visible=False)
+        with gr.Row(elem_id="lab-head"):
+            gr.HTML(static.read("head.html"), elem_id="lab-brand", js_on_load=static.read("head.js"))
+            strategy = gr.Radio(
+                [(entry.title, name) for name, entry in strategies.REGISTRY.items()],
+                value=default.strategy,
+                label=text.STRATEGY,
+                container=False,
+                elem_id="lab-strategy",
+            )
+        with gr.Row(elem_id="lab-main", equal_height=False):
+            with gr.Column(elem_id="lab-controls", min_width=320):
+                controls = _controls(default)
+            with gr.Column(elem_id="lab-instruments", min_width=320):
+                bench = gr.HTML(
+                    html_template=static.bench(),
+                    js_on_load=static.read("bench.js"),
+                    head=f'<script src="{static.PLOTLY_PATH}"></script>',
+                    apply_default_css=False,
+                    elem_id="lab-bench",
+                )
+        values = [strategy, *controls.inputs]
+        shown = [bench, controls.start, controls.stop]
+        page.load(do.open, [theme], shown, js="() => [window.parallelLabTheme()]", trigger_mode="multiple", **QUIET)
+        controls.start.click(do.start, values, shown, trigger_mode="multiple", **QUIET)
+        controls.stop.click(do.stop, None, [bench, controls.stop], **QUIET)
+        bench.select(do.choose, None, [bench], trigger_mode="multiple", **QUIET)
+        gr.on(
+            [strategy.change, controls.net.change, controls.virtual.change, controls.real.change],
+            do.arrange,
+            [strategy, controls.net, controls.virtual, controls.real, controls.panel],
+            [controls.panel, controls.several, controls.device, controls.microbatches, controls.note],
+            trigger_mode="always_last",
+            **QUIET,
+        )
+        gr.Timer(BEAT_SECONDS).tick(do.beat, None, None, queue=False, **QUIET)
+        page.unload(do.leave)
+    return page
+
+
+class _controls:  # noqa: N801 - it is called like a function, in the page's layout
+    """The cards on the left; `inputs` are the values that a run is made of, in the order of `forms.CONTROLS`."""
+
+    def __init__(self, default: Experiment) -> None:
+        several = forms.takes_several(default.strategy)
+        virtual = sum(name.startswith("vgpu") for name in default.devices)
+        here = [(device.name, device.title) for device in devices.available()]
+        with gr.Column(elem_classes="lab-card"):
+            gr.HTML(f"<h2>{text.PLACEMENT}</h2>", elem_classes="lab-title")
+            self.net = gr.Dropdown(
+                [(entry.title, name) for name, entry in nets.REGISTRY.items()], value=default.net, label=text.NET
+            )
+            self.device = gr.Dropdown(
+                [name for name, _ in here] + [f"vgpu:{index}" for index in range(forms.MAX_VIRTUAL)],
+                value=default.devices[0] if not several else "cpu",
+                label=text.DEVICE,
+                visible=not several,
+            )
+            with gr.Column(visible=several, elem_id="lab-several") as self.several:
+                with gr.Row(elem_id="lab-devices"):
+                    self.virtual = gr.Slider(
+                        0, forms.MAX_VIRTUAL, virtual if several else 2, step=1, label=text.VIRTUAL_GPUS
+                    )
+                    self.real = gr.CheckboxGroup(
+                        [name for name, _ in here],
+                        value=[name for name in default.devices if not name.startswith("vgpu")] if several else [],
+                        label=text.REAL_DEVICES,
+                    )
+                self.panel = gr.HTML(
+                    forms.first_panel(default if several else default.replace(strategy="model_parallel", devices=None)),
+                    html_template=static.read("panel.html"),
+                    js_on_load=static.panel_script(),
+                    apply_default_css=False,
+                    elem_id="lab-panel",
+                )
+        with gr.Column(elem_classes="lab-card"):
+            gr.HTML(f"<h2>{text.RUN}</h2>", elem_classes="lab-title")
+            with gr.Row(elem_id="lab-buttons"):
+                self.start = gr.Button(text.START, variant="primary", elem_id="lab-start")
+                self.stop = gr.Button(text.STOP, interactive=False, elem_id="lab-stop")
+            with gr.Row(elem_id="lab-numbers"):
+                self.batch_size = gr.Number(default.batch_size, label=text.BATCH, precision=0, elem_id="lab-batch")
+                self.microbatches = gr.Number(
+                    default.microbatches, label=text.MICROBATCHES, precision=0, visible=several, elem_id="lab-parts"
+                )
+                self.length = gr.Number(default.steps or default.epochs, label=text.LENGTH, precision=0)
+                self.unit = gr.Dropdown(
+                    [text.EPOCHS, text.STEPS], value=text.STEPS if default.steps else text.EPOCHS, label=text.UNIT
+                )
+                self.lr = gr.Number(default.lr, label=text.LEARNING_RATE)
+                self.seed = gr.Number(default.seed, label=text.SEED, precision=0)
+            self.note = gr.Markdown(text.BATCH_NORM, visible=nets.REGISTRY[default.net].batch_norm and several)
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [getattr(self, name) for name in forms.CONTROLS if name != "strategy"]

@@ -1,0 +1,50 @@
+"""The page's own files, and the colours and words that go into them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from importlib import resources
+
+from widgets.figures import PALETTES
+from widgets.web import text
+
+PLOTLY_PATH = "parallel-lab/plotly.min.js"
+"""Where the page serves Plotly's bundle, relative to the page, so that it works behind a proxy's prefix too."""
+
+
+@functools.cache
+def read(name: str) -> str:
+    """One of the files beside this one, with `%{word}` filled in from `text.BENCH`."""
+    content = resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
+    return re.sub(r"%\{(\w+)\}", lambda match: text.BENCH[match[1]], content)
+
+
+def bench() -> str:
+    """The instruments' template: cards that the script fills."""
+    return read("bench.html")
+
+
+def panel_script() -> str:
+    return f"const words = {json.dumps(text.PANEL)};\n{read('panel.js')}"
+
+
+def css() -> str:
+    """The page's stylesheet, with the figures' colours as variables."""
+    return _variables("light", ":root") + _variables("dark", ".dark") + read("page.css")
+
+
+def _variables(theme: str, selector: str) -> str:
+    palette = PALETTES[theme]
+    pairs = {
+        "card": palette.card,
+        "ink": palette.ink,
+        "soft": palette.soft,
+        "line": palette.line,
+        "track": palette.track,
+        "accent": palette.accent,
+        "crossing": palette.crossing,
+        **{f"d{index}": color for index, color in enumerate(palette.devices)},
+    }
+    return selector + "{" + "".join(f"--lab-{name}:{value};" for name, value in pairs.items()) + "}\n"

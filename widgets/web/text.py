@@ -1,0 +1,100 @@
+"""Every word that the page shows, in one place. Error sentences come from `lab`, which knows the reader's numbers."""
+
+from __future__ import annotations
+
+TITLE = "Parallel Lab"
+
+# -- controls
+STRATEGY = "Strategy"
+PLACEMENT = "Placement"
+NET = "Net"
+VIRTUAL_GPUS = "Virtual GPUs"
+REAL_DEVICES = "Real devices too"
+DEVICE = "Device"
+RUN = "Run"
+START = "Start"
+RESTART = "Restart"
+STOP = "Stop"
+BATCH = "Batch size"
+MICROBATCHES = "Microbatches"
+LENGTH = "Train for"
+UNIT = "Unit"
+EPOCHS = "epochs"
+STEPS = "steps"
+LEARNING_RATE = "Learning rate"
+SEED = "Seed"
+BATCH_NORM = "This net has batch norm: with microbatches each part is normalised alone, so losses differ, rightly."
+
+# -- the placement panel
+EVEN = "Even"
+AUTO = "Auto"
+EVEN_HINT = "Cut the net so that each device gets about the same number of parameters"
+AUTO_HINT = "Cut the net so that each device gets about the same time, measured when the run starts"
+DECIDED_AT_START = "The devices are chosen when the run starts."
+PANEL = {
+    "even": EVEN,
+    "auto": AUTO,
+    "even_hint": EVEN_HINT,
+    "auto_hint": AUTO_HINT,
+    "at_start": DECIDED_AT_START,
+    "device_of": "Device of",
+}
+
+# -- instruments
+BENCH = {
+    "loss": "Loss",
+    "step_time": "Step time",
+    "waiting": "Waiting",
+    "crossing": "Crossing",
+    "as_table": "Table",
+    "as_code": "This run as Python",
+    "copy": "Copy",
+    "copied": "Copied",
+    "earlier": "Earlier step",
+    "later": "Later step",
+    "traceback": "Traceback of the worker",
+    "theme": "Light or dark",
+    "no_plotly": "The charts could not be loaded. Reload the page.",
+}
+PROBLEMS_TITLE = "This run cannot start"
+PROBLEMS_TITLE_MANY = "This run cannot start: {count} things to mend"
+FAILED_TITLE = "The run failed"
+NO_VALUE = "–"
+NOTHING_YET = "no run yet"
+OF_STEP = "smoothed, step {step:,}"
+OF_DEVICES = "of the time of {count} devices"
+OF_ONE_DEVICE = "of the time of one device"
+PER_STEP = "per step, both ways"
+NOTHING_CROSSES = "nothing leaves its device"
+LEFT_OUT = "{count:,} more rows are left out."
+
+CLOCKS = {"virtual": "simulated clock", "cuda": "CUDA events", "wall": "wall clock"}
+
+# -- status
+READY = "Ready"
+STARTING = "Starting the worker process"
+RUNNING = "Step {step:,} of {total:,}"
+PREPARING = "Loading data and tracing the net"
+STOPPING = "Stopping"
+FINISHED = "Finished: {step:,} steps in {seconds}"
+STOPPED = "Stopped after {step:,} of {total:,} steps"
+FAILED = "Failed after {step:,} of {total:,} steps"
+TIME_LEFT = "about {time} left"
+DATA = "{title}: {train:,} training and {test:,} test samples, {origin}"
+
+# -- what the numbers say
+WAITS_MOST = "{device} waited {share:.0%} of its time."
+TRANSFERS_TOOK = "Transfers took {share}."
+LITTLE = "under 1%"
+TRY_MICROBATCHES = "One device works while the other waits: try 4 microbatches, so that they overlap."
+TRY_SEVERAL = "One device does everything: nothing crosses, and nothing waits for another."
+LAYER_SHARE = "{share:.0%}"
+PARAMETERS = "{count} params"
+FLOPS = "{count}FLOP"
+
+# -- the server
+ADDRESS = "Parallel Lab is at {url} (Ctrl-C ends it)"
+PORT_TAKEN = "port {port} on {host} is taken: choose another with --port, or leave --port out to take the next free one"
+NO_PORT = "no port from {first} to {last} on {host} is free: choose one with --port"
+BAD_HOST = "cannot listen on {host}: {reason}"
+MALFORMED = "is not something the page sent: reload the page"
