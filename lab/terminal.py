@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from lab.vgpu.profiles import Profile
 
 REDRAWS_PER_SECOND = 8
-SECONDS_PER_LINE = 1.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
+"""Seconds between two lines: a tenth of the time so far, within these bounds, so that long logs stay short."""
 DEVICE_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 """Okabe and Ito's palette, its brighter colours first: a terminal is mostly dark."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -287,8 +288,8 @@ class LineView:
             self._began = (now, done)
         if now < self._due and done != self._total:
             return
-        self._due = now + SECONDS_PER_LINE
         since, first = self._began
+        self._due = now + min(LONGEST_PAUSE, max(SHORTEST_PAUSE, (now - since) / 10))
         left = (now - since) / (done - first) * (self._total - done) if done > first else None
         eta = f"  ETA {seconds_text(left)}" if left else ""
         self._say(f"step {done}/{self._total}  loss {event.loss:.4f}{eta}")
