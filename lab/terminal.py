@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
@@ -20,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab import checks, nets
-from lab.events import DeviceInfo, Evaluated, Event, RunStarted, StepFinished, to_json
+from lab.events import DeviceInfo, Evaluated, Event, Placed, RunStarted, StepFinished, to_json
 from lab.state import RunState
 
 if TYPE_CHECKING:
@@ -143,28 +144,29 @@ def data_line(started: RunStarted) -> str:
     return f"Data: {data.title}, {data.train_samples} training and {data.test_samples} test samples; {data.origin}"
 
 
-def device_table(state: RunState) -> Table:
-    """A row per device: what it is, how it spent its time, its memory and its layers."""
-    table = Table(title=f"Devices, times {clock_text(state)}", title_justify="left", title_style="dim", expand=False)
+def device_table(state: RunState) -> RenderableType:
+    """A row per device: how it spent its time, its memory and its layers. Fits 80 columns."""
+    table = Table(title=f"Devices, times {clock_text(state)}", title_justify="left", title_style="bold", box=box.SIMPLE)
     table.add_column("device", no_wrap=True)
-    table.add_column("what it is", style="dim")
     for name in ("busy", "transfer", "waiting"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("memory, peak / capacity", justify="right", no_wrap=True)
-    table.add_column("layers")
+    table.add_column("peak memory", justify="right", no_wrap=True)
+    table.add_column("layers", overflow="fold")
     placed = state.placed.layers if state.placed else {}
+    titles: dict[str, list[str]] = {}
     for index, device in enumerate(state.started.devices if state.started else ()):
         shares, memory = device_shares(state, device.name), state.memory.get(device.name)
         table.add_row(
             Text(f"● {device.name}", style=DEVICE_COLOURS[index % len(DEVICE_COLOURS)]),
-            escape(device.title) + (", simulated" if device.simulated and "simulated" not in device.title else ""),
             f"{_bar(shares.busy)} {shares.busy:4.0%}",
             f"{shares.transfer:.0%}",
             f"{shares.waiting:.0%}",
             f"{bytes_text(memory.peak if memory else 0)} / {bytes_text(device.memory_bytes)}",
             escape(", ".join(layer for layer, home in placed.items() if home == device.name)),
         )
-    return table
+        titles.setdefault(device.title + (", simulated" if device.simulated else ""), []).append(device.name)
+    lines = [f"{', '.join(names)}: {title}" for title, names in titles.items()]
+    return Group(table, Text("\n".join(lines), style="dim"))
 
 
 def _bar(share: float, width: int = 8) -> str:
@@ -212,7 +214,7 @@ def failure_text(state: RunState) -> str:
 
 def devices_table(real: Sequence[DeviceInfo]) -> Table:
     """The real devices here, and the virtual GPUs that are always there."""
-    table = Table(title="Devices", title_justify="left", title_style="bold")
+    table = Table(title="Devices", title_justify="left", title_style="bold", box=box.SIMPLE)
     table.add_column("name", no_wrap=True)
     table.add_column("what it is")
     table.add_column("memory", justify="right", no_wrap=True)
@@ -223,27 +225,27 @@ def devices_table(real: Sequence[DeviceInfo]) -> Table:
     return table
 
 
-def hardware_table(hardware: Sequence[Profile]) -> Table:
+def hardware_table(hardware: Sequence[Profile]) -> RenderableType:
     """What a virtual GPU can pretend to be, with every figure's source."""
-    table = Table(title="Hardware profiles of virtual GPUs (--hardware)", title_justify="left", title_style="bold")
+    table = Table(
+        title="Hardware profiles of virtual GPUs (--hardware)", title_justify="left", title_style="bold", box=box.SIMPLE
+    )
     table.add_column("name", no_wrap=True)
     table.add_column("what it is")
     for heading in ("speed", "memory", "issue", "link", "latency"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("source", style="dim")
     for profile in hardware:
         labelled = "" if not profile.fictional or "fictional" in profile.title else " (fictional)"
         table.add_row(
             profile.name,
             escape(profile.title + labelled),
-            f"{profile.speed:g} x CPU",
+            f"{profile.speed:g} × CPU",
             f"{profile.memory_gb:g} GB",
             f"{profile.issue_us:g} µs/op",
             f"{profile.link_gb_per_s:g} GB/s",
             f"{profile.link_latency_us:g} µs",
-            escape(profile.source),
         )
-    return table
+    return Group(table, *(Text(f"{profile.name}: {profile.source}", style="dim") for profile in hardware))
 
 
 # -- views -------------------------------------------------------------------------------------------------------
@@ -277,6 +279,8 @@ class LineView:
             self._total = event.total_steps
             simulated = ", times are simulated" if event.clock == "virtual" else ""
             self._say(headline(event) + simulated, data_line(event))
+        elif isinstance(event, Placed) and event.method != "given":
+            self._say(event.reason)
         elif isinstance(event, StepFinished):
             self._step(event)
         elif isinstance(event, Evaluated):
@@ -336,6 +340,8 @@ class LiveView:
                 loss = Text(f"loss {state.last_loss:.4f}  {sparkline(curve)}")
             if state.evaluations:
                 loss.append(f"  test accuracy {state.evaluations[-1].accuracy:.2%}", style="bold")
+            if state.placed and state.placed.method != "given":
+                loss = Text(f"{state.placed.reason}\n").append_text(loss)
             title, data = Text(headline(state.started), style="bold"), Text(data_line(state.started), style="dim")
             return Group(title, data, self._progress.get_renderable(), loss, device_table(state))
 

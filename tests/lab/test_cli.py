@@ -45,7 +45,7 @@ def events_of_a_run(steps: int = 3, ending: str = "finished") -> list[Event]:
     data = DataSource("mnist", "MNIST", 60_000, 10_000, "bundled with the lab")
     events: list[Event] = [
         RunStarted("r1", experiment.to_dict(), devices, "virtual", data, "Net", steps, {"torch": "2"}),
-        Placed({"conv1": "vgpu:0", "conv2": "vgpu:1"}, "even", "by parameters"),
+        Placed({"conv1": "vgpu:0", "conv2": "vgpu:1"}, "even", "Cut evenly by parameters."),
     ]
     for step in range(steps):
         at = step * 10 * MS
@@ -203,6 +203,7 @@ class TestOutput:
         done = invoke("run", *SPLIT)
         assert "\x1b" not in done.stdout
         assert "times are simulated" in done.stdout
+        assert "Cut evenly by parameters." in done.stdout
         assert "Data: MNIST, 60000 training and 10000 test samples; bundled with the lab" in done.stdout
         assert re.search(r"step 3/3 +loss 1\.0000", done.stdout)
         for said in ("Finished", "97.12%", "3 of 3", "simulated (virtual clock)", "conv1", "2.5 MB / 2.0 GB"):
@@ -240,7 +241,16 @@ class TestLiveView:
         state = RunState()
         state.apply_all(events_of_a_run()[:-3])
         drawn = self.draw(state)
-        for said in ("Net", "model_parallel on vgpu:0, vgpu:1", "2/3", "ETA", "loss 1.5000", "simulated", "MNIST"):
+        for said in (
+            "Net",
+            "Cut evenly",
+            "model_parallel on vgpu:0, vgpu:1",
+            "2/3",
+            "ETA",
+            "loss 1.5000",
+            "simulated",
+            "MNIST",
+        ):
             assert said in drawn
         first = next(line for line in drawn.splitlines() if "● vgpu:0" in line)
         assert re.findall(r"(\d+)%", first) == ["60", "15", "25"]  # 12 + 3 of the 20 ms of two finished steps
@@ -250,7 +260,9 @@ class TestLiveView:
     def test_it_fits_a_narrow_terminal(self) -> None:
         state = RunState()
         state.apply_all(events_of_a_run())
-        assert all(len(line) <= 80 for line in self.draw(state, width=80).splitlines())
+        drawn = self.draw(state, width=80)
+        assert all(len(line) <= 80 for line in drawn.splitlines())
+        assert re.search(r"● vgpu:0 .* 40% +10% +50% +2.5 MB / 2.0 GB +conv1", drawn)
 
     def test_it_is_drawn_and_removed_in_a_terminal(self) -> None:
         state = RunState()
