@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -284,7 +284,9 @@ def list_devices(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
 @app.command()
 def demo(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 7860,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on; 7860 or the next free one by default.", min=0, max=65535)
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser on the page.")] = True,
 ) -> None:
     """Open the page: place layers, start the run, watch it live."""
@@ -299,9 +301,4 @@ def demo(
             )
             raise typer.Exit(FAILED) from None
         experiment = lab.Experiment(strategy="model_parallel", placement={"conv1": "vgpu:0", "*": "vgpu:1"}, epochs=1)
-        try:
-            with suppress(KeyboardInterrupt):
-                serve(experiment, host=host, port=port, open_browser=browser)
-        except OSError as error:
-            typer.echo(f"parallel-lab: cannot listen on {host}:{port}: {error}. Try --port {port + 1}", err=True)
-            raise typer.Exit(FAILED) from None
+        serve(experiment, host=host, port=port, open_browser=browser)

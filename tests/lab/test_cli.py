@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import lab
-from lab import Experiment, cli, terminal
+from lab import Experiment, LabError, cli, terminal
 from lab.events import (
     DataSource,
     DeviceInfo,
@@ -317,10 +317,10 @@ class TestDemo:
         """What the page was started with."""
         served: dict[str, Any] = {}
 
-        def serve(experiment: Experiment, host: str, port: int, open_browser: bool) -> None:
+        def serve(experiment: Experiment, host: str, port: int | None, open_browser: bool) -> None:
             served.update(experiment=experiment, host=host, port=port, open_browser=open_browser)
             if port == 1:
-                raise OSError("address in use")
+                raise LabError("cannot listen on port 1")
 
         module = type(sys)("widgets.web.serve")
         module.serve = serve  # type: ignore[attr-defined]
@@ -330,12 +330,12 @@ class TestDemo:
     def test_the_default_experiment(self, page: dict[str, Any]) -> None:
         assert invoke("demo", "--no-browser").exit_code == 0
         experiment = Experiment(strategy="model_parallel", placement={"conv1": "vgpu:0", "*": "vgpu:1"}, epochs=1)
-        assert page == {"experiment": experiment, "host": "127.0.0.1", "port": 7860, "open_browser": False}
+        assert page == {"experiment": experiment, "host": "127.0.0.1", "port": None, "open_browser": False}
 
     def test_an_address_that_is_taken(self, page: dict[str, Any]) -> None:
         done = invoke("demo", "--port", "1")
         assert done.exit_code == 1
-        assert "cannot listen on 127.0.0.1:1" in done.stderr
+        assert done.stderr == "parallel-lab: cannot listen on port 1\n"
 
     def test_without_gradio_it_gives_the_pip_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class NoGradio:
