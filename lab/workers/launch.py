@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -16,6 +16,11 @@ from lab.errors import LabError
 
 INHERITED = ("PARALLEL_LAB_CACHE",)
 """Environment variables that a worker takes from its parent now, not from when the forkserver started."""
+
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Set for workers only, unless the user has set it. OpenMP's threads spin while they wait for each other; when two runs
+share the cores, each spins away the time in which the other could finish (two runs of Net on two cores: 220 ms a step
+spinning, 14 ms waiting passively)."""
 
 _lock = threading.Lock()
 
@@ -52,11 +57,23 @@ def context() -> Any:
 
 def warm_up() -> None:
     """Starts the forkserver, which goes on loading torch by itself, so that the first run starts as fast as others."""
-    with _lock:
+    with _lock, _worker_environment():
         if context().get_start_method() == "forkserver":
             from multiprocessing import forkserver
 
             forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _worker_environment() -> Iterator[None]:
+    """What is started inside gets the workers' environment; the parent's own is as before afterwards."""
+    added = [name for name in WORKER_ENVIRONMENT if name not in os.environ]
+    os.environ.update({name: WORKER_ENVIRONMENT[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def launch(target: Callable[..., None], *arguments: object) -> Worker:
@@ -66,7 +83,7 @@ def launch(target: Callable[..., None], *arguments: object) -> Worker:
         LabError: when called while a worker imports the user's script, which then lacks its guard.
     """
     refuse_in_worker()
-    with _lock:
+    with _lock, _worker_environment():
         mp = context()
         ours, theirs = mp.Pipe()
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}

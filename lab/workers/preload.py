@@ -3,16 +3,24 @@ that an operation starts do not survive a fork."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+
 import torch
+import torch._dynamo  # the first operation on the meta device would import it, which takes longer than all the rest
+import torch._meta_registrations
 import torch.distributed
 import torch.utils.flop_counter
 
-import lab.graph
-import lab.strategies.model_parallel
-import lab.strategies.single
 import lab.training
 import lab.vgpu.backend
 import lab.workers.entry  # noqa: F401
+from lab import data, nets, strategies
+from lab._torch_compat import import_torchvision
 
-# Shapes are inferred on the meta device with Python functions that PyTorch loads at their first use.
-import torch._meta_registrations  # noqa: F401  # isort: skip
+with contextlib.suppress(ImportError):  # a net that needs torchvision will say what is missing
+    import_torchvision()
+
+for entry in (*nets.REGISTRY.values(), *data.REGISTRY.values(), *strategies.REGISTRY.values()):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(entry.module)
