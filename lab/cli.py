@@ -254,7 +254,8 @@ def _stopped_by_ctrl_c(running: Run) -> Iterator[threading.Event]:
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        # After a Ctrl-C only the clean-up is left to do, and it is short: nothing may interrupt it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN if interrupted.is_set() else before)
 
 
 # -- devices -----------------------------------------------------------------------------------------------------
