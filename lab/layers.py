@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -47,24 +48,25 @@ class Listener(Protocol):
 class LayerHooks:
     """Tells a listener which layer's turn it is, forward and backward, while attached.
 
-    Forward turns come from module hooks. Backward turns come from hooks on the tensors at the same boundaries: the
-    gradient of a layer's input is ready exactly when the backward of the layer before it begins. Tensor hooks leave the
+    Forward turns come from module hooks. Backward turns come from hooks on the graph's nodes at the same boundaries: the
+    gradient of a layer's input is ready exactly when the backward of the layer before it begins. Such hooks leave the
     graph as it is, unlike full backward hooks on modules.
     """
 
     def __init__(self, net: nn.Module, paths: Sequence[str], listener: Listener) -> None:
         self._listener = listener
         self._last: tuple[str, int] | None = None
+        self._made_by: Node | None = None
         self._calls: dict[str, int] = {}
         self._handles = []
         for path in paths:
             layer = net.get_submodule(path)
             self._handles.append(layer.register_forward_pre_hook(self._before(path), with_kwargs=True))
-            self._handles.append(layer.register_forward_hook(self._after(path)))
+            self._handles.append(layer.register_forward_hook(self._after))
 
     def start_forward(self) -> None:
         """Call before each forward, so that the calls of shared layers count from 0."""
-        self._last = None
+        self._last = self._made_by = None
         self._calls.clear()
 
     def start_backward(self) -> None:
@@ -80,7 +82,11 @@ class LayerHooks:
     def _before(self, path: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if self._last is not None:
-                self._on_gradient(_first_tensor(args) if args else _first_tensor(tuple(kwargs.values())), self._last)
+                tensor = _first_tensor(args or tuple(kwargs.values()))
+                node = tensor.grad_fn if tensor is not None else None
+                # No gradient flows through this layer's input (a second embedding of the same tokens, say): then the
+                # turn of the layer before begins where its own output's gradient arrives.
+                self._on_gradient(self._made_by if node is None else node, self._last)
             call = self._calls.get(path, 0)
             self._calls[path] = call + 1
             self._last = (path, call)
@@ -88,20 +94,13 @@ class LayerHooks:
 
         return hook
 
-    def _after(self, path: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._on_gradient(_first_tensor((output,)), (path, self._calls[path] - 1))
+    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        tensor = _first_tensor((output,))
+        self._made_by = None if tensor is None else tensor.grad_fn
 
-        return hook
-
-    def _on_gradient(self, tensor: Tensor | None, turn: tuple[str, int]) -> None:
-        if tensor is None or not tensor.requires_grad:
-            return
-
-        def hook(gradient: Tensor) -> None:
-            self._listener.backward_turn(*turn)
-
-        tensor.register_hook(hook)
+    def _on_gradient(self, node: Node | None, turn: tuple[str, int]) -> None:
+        if node is not None:
+            node.register_prehook(lambda gradients: self._listener.backward_turn(*turn))
 
 
 def _first_tensor(values: tuple[Any, ...]) -> Tensor | None:

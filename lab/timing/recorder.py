@@ -27,13 +27,11 @@ SpanRow = tuple[str, int, int, SpanKind, str, int, int, int, int, int, str]
 """A Span's fields in order: what goes over the pipe, being much cheaper to make and to pickle."""
 
 
-@dataclass(slots=True)
-class _Turn:
-    kind: SpanKind
-    layer: str
-    device: str
-    mark: Mark
-    opened_ns: int
+_Turn = tuple[SpanKind, str, str, Mark, int]
+"""Kind, layer, device, the beginning, and when that was by `time.perf_counter_ns`."""
+_RawSpan = tuple[str, SpanKind, str, Interval, int, int, str]
+"""Device, kind, name, interval, bytes, microbatch, peer. Kept short: it is made between a device's operations, where
+every line of Python is slow, because what the operations computed has filled the caches."""
 
 
 @dataclass(slots=True)
@@ -41,7 +39,7 @@ class _Step:
     """A step whose spans and loss may still be on their way on a device."""
 
     step: int
-    spans: list[tuple[str, SpanKind, str, Interval, int, int, int, str]] = field(default_factory=list)
+    spans: list[_RawSpan] = field(default_factory=list)
     loss: Tensor | None = None
     samples: int = 0
 
@@ -88,34 +86,31 @@ class Recorder:
     # -- marks that strategies make --------------------------------------------------------------------------------
 
     def forward_turn(self, layer: str, call: int) -> None:
-        self._begin_turn("forward", layer)
+        if self._active:
+            self._begin_turn("forward", layer)
 
     def backward_turn(self, layer: str, call: int) -> None:
-        self._begin_turn("backward", layer)
+        if self._active:
+            self._begin_turn("backward", layer)
 
     def end_turn(self) -> None:
         """The layers have had their turns: what follows is not theirs."""
         turn = self._turn
         if turn is not None:
             self._turn = None
-            interval = self.timer.end(turn.mark)
+            kind, layer, device, mark, _ = turn
+            interval = self.timer.end(mark)
             if interval is not None:
-                self._add(turn, interval)
+                self._step.spans.append((device, kind, layer, interval, 0, self.microbatch, ""))
 
     def _begin_turn(self, kind: SpanKind, layer: str) -> None:
-        if not self._active:
-            return
         turn = self._turn
         if turn is not None:
-            if turn.layer == layer and turn.kind == kind:
+            if turn[1] == layer and turn[0] == kind:
                 return
             self.end_turn()
         device = self.placement[layer]
-        self._turn = _Turn(kind, layer, device, self.timer.begin(device), time.perf_counter_ns())
-
-    def _add(self, turn: _Turn, interval: Interval) -> None:
-        flops = self.flops.get((turn.kind, turn.layer), 0) // self._microbatches
-        self._step.spans.append((turn.device, turn.kind, turn.layer, interval, 0, flops, self.microbatch, ""))
+        self._turn = (kind, layer, device, self.timer.begin(device), time.perf_counter_ns())
 
     @contextmanager
     def span(self, kind: SpanKind, devices: Sequence[str], name: str) -> Iterator[None]:
@@ -126,7 +121,7 @@ class Recorder:
         for device, mark in marks:
             interval = self.timer.end(mark)
             if interval is not None:
-                self._step.spans.append((device, kind, name, interval, 0, 0, self.microbatch, ""))
+                self._step.spans.append((device, kind, name, interval, 0, self.microbatch, ""))
 
     @contextmanager
     def transfer(self, source: str, target: str, size: int) -> Iterator[None]:
@@ -136,7 +131,7 @@ class Recorder:
             return
         turn = self._turn
         if turn is not None:
-            if time.perf_counter_ns() - turn.opened_ns < TRIFLE_NS:
+            if time.perf_counter_ns() - turn[4] < TRIFLE_NS:
                 self._turn = None
             else:
                 self.end_turn()
@@ -147,8 +142,7 @@ class Recorder:
         if interval is not None:
             self._add_transfer(source, target, size, interval)
         if turn is not None:
-            turn.mark, turn.opened_ns = self.timer.begin(turn.device), time.perf_counter_ns()
-            self._turn = turn
+            self._turn = (*turn[:3], self.timer.begin(turn[2]), time.perf_counter_ns())
 
     def _on_virtual_transfer(self, source: str, target: str, size: int, interval: Interval) -> None:
         if self._active:
@@ -156,7 +150,7 @@ class Recorder:
 
     def _add_transfer(self, source: str, target: str, size: int, interval: Interval) -> None:
         name = f"{source} → {target}"
-        self._step.spans.append((source, "transfer", name, interval, size, 0, self.microbatch, target))
+        self._step.spans.append((source, "transfer", name, interval, size, self.microbatch, target))
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -183,8 +177,9 @@ class Recorder:
 
     def _read(self, step: _Step, batch: list[Event | SpanRow]) -> None:
         end = self._end_ns
-        for device, kind, name, interval, size, flops, microbatch, peer in step.spans:
+        for device, kind, name, interval, size, microbatch, peer in step.spans:
             start_ns, end_ns = self.timer.read(interval)
+            flops = self.flops.get((kind, name), 0) // self._microbatches
             end = max(end, end_ns)
             row = (device, self.rank, step.step, kind, name, start_ns, end_ns, size, flops, microbatch, peer)
             batch.append(row)
