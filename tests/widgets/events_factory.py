@@ -51,9 +51,8 @@ STEP: tuple[tuple[str, SpanKind, str, int, int], ...] = (
     ("vgpu:1", "transfer", "vgpu:1 → vgpu:0", 900, 940),
     ("vgpu:1", "optimizer", "SGD", 940, 1_020),
     ("vgpu:0", "backward", "conv1", 940, 1_180),
-    ("vgpu:0", "optimizer", "SGD", 1_180, 1_230),
+    ("vgpu:0", "optimizer", "SGD", 1_180, 1_270),
     ("vgpu:1", "wait", "vgpu:0", 1_020, 1_270),
-    ("vgpu:0", "wait", "vgpu:1", 1_230, 1_270),
 )
 
 

@@ -15,7 +15,7 @@ TITLE = "Busy and waiting"
 
 def busy(state: RunState, theme: Theme = "light") -> Spec:
     devices = [device for device in theming.lanes(state) if state.shares(device)]
-    height = 88 + 40 * max(2, len(devices))
+    height = 140 + 40 * max(2, len(devices))
     if not devices:
         return theming.empty(
             theme, TITLE, height, "No run yet" if state.started is None else "Waiting for the first step"
@@ -26,7 +26,7 @@ def busy(state: RunState, theme: Theme = "light") -> Spec:
         TITLE + theming.clock_note(state),
         height,
         barmode="stack",
-        bargap=0.35,
+        bargap=0.45,
         showlegend=True,
         xaxis={"range": [0, 1], "tickformat": ".0%", "showgrid": False, "nticks": 5, "fixedrange": True},
         yaxis=theming.lane_axis(devices, theme),

@@ -86,6 +86,12 @@ def _columns(boxes: list[Box], lines: list[Line]) -> None:
     for line in sorted(lines, key=lambda line: line.source):
         if line.target > line.source:
             boxes[line.target].column = max(boxes[line.target].column, boxes[line.source].column + 1)
+    # A box that nothing leads to, such as a position embedding, stands just before the first that it leads to.
+    targets = {line.target for line in lines}
+    for index, box in enumerate(boxes):
+        leads_to = [boxes[line.target].column for line in lines if line.source == index]
+        if index not in targets and leads_to:
+            box.column = min(leads_to) - 1
 
 
 def _folded(graph: PlacementGraph, max_boxes: int) -> list[Box]:

@@ -104,7 +104,7 @@ def latest(state: RunState) -> float:
 
 
 def smoothed(values: list[float]) -> list[float]:
-    """Mean of each point and its neighbours: unlike an exponential average it does not lag behind. NaN counts for none."""
+    """Mean of each point and its neighbours: unlike an exponential average it does not lag. NaN counts for none."""
     half = min(WIDEST, len(values) // 12)
     sums, counts = [0.0], [0]
     for value in values:

@@ -16,7 +16,7 @@ MAX_POINTS = 1_200
 
 
 def memory(state: RunState, theme: Theme = "light") -> Spec:
-    """One line per device; the legend says peak and capacity, which may be far above the line."""
+    """One line per device and a dotted one at its peak; the legend says the capacity, which may be far above."""
     devices = [device for device in theming.lanes(state) if len(state.memory.get(device, _NOTHING).allocated)]
     if not devices:
         return theming.empty(
@@ -50,7 +50,17 @@ def memory(state: RunState, theme: Theme = "light") -> Spec:
             "marker": {"color": color},
             "hovertemplate": f"{device}<br>%{{y:.2f}} {name} at %{{x:.3g}} {symbol}<extra></extra>",
         }
-        figure["data"].append(trace)
+        peak: dict[str, Any] = {
+            "type": "scatter",
+            "x": [0, max(time / unit for time in x)],
+            "y": [used.peak / scale] * 2,
+            "mode": "lines",
+            "name": f"{device}, peak",
+            "line": {"width": 1, "color": color, "dash": "dot"},
+            "showlegend": False,
+            "hovertemplate": f"{device}<br>peak {human_bytes(used.peak)}<extra></extra>",
+        }
+        figure["data"] += [trace, peak]
     return figure
 
 

@@ -51,7 +51,7 @@ PALETTES: dict[Theme, Palette] = {
         wait_ink="#3c4854",
         accent="#0072b2",
         crossing="#00704f",
-        devices=("#0072b2", "#c44f00", "#00805c", "#a8508a", "#9a6a00", "#2b7fb0", "#6b6200", "#4a4a4a"),
+        devices=("#0072b2", "#c44f00", "#00805c", "#a8508a", "#9a6a00", "#287aa9", "#6b6200", "#4a4a4a"),
     ),
     "dark": Palette(
         card="#171e26",

@@ -44,7 +44,7 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
         barmode="overlay",
         showlegend=True,
         hovermode="closest",
-        uniformtext={"minsize": 9, "mode": "hide"},
+        uniformtext={"minsize": 11, "mode": "hide"},
         shapes=[_track(index, end, palette.track) for index in lane.values()],
         xaxis={
             "title": {
@@ -70,20 +70,25 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
 
 
 def _window(state: RunState, step: int, devices: list[str]) -> list[Span]:
-    """The step's spans on the devices, from its first work to its last. A wait that reaches in from outside is cut; that
-    after a device's last work is booked on the next step, but belongs into this picture."""
+    """The step's spans on the devices, from its first work to its last: waits that reach in from before are cut there,
+    and a device that is done early waits for the others (that wait is booked on the next step, once it begins)."""
     spans = [span for span in state.spans.get(step, []) if span.device in devices]
     work = [span for span in spans if span.kind != "wait"]
     if not work:
         return spans
     first, last = min(span.start_ns for span in work), max(span.end_ns for span in work)
-    waits = [span for each in (step, step + 1) for span in state.spans.get(each, []) if span.kind == "wait"]
-    cut = [
+    out = [
         replace(span, start_ns=max(span.start_ns, first), end_ns=min(span.end_ns, last))
-        for span in waits
-        if span.device in devices and span.start_ns < last and span.end_ns > first
+        for span in spans
+        if span.kind != "wait" or (span.end_ns > first and span.start_ns < last)
     ]
-    return work + cut
+    following = [span for span in state.spans.get(step + 1, []) if span.kind != "wait"]
+    for device in devices:
+        ends = [span.end_ns for span in out if span.device == device]
+        until = min([last, *(span.start_ns for span in following if span.device == device)])
+        if ends and max(ends) < until:
+            out.append(Span(device, 0, step, "wait", "the next step", max(ends), until))
+    return out
 
 
 def merged(spans: Sequence[Span], limit: int) -> list[Span]:
@@ -151,8 +156,7 @@ def _label(span: Span, whole: int) -> str:
     if span.kind == "wait":
         return "waiting" if share > 0.12 else ""
     if span.kind in ("forward", "backward"):
-        short = span.name.rsplit(".", 1)[-1] if share < 0.08 else span.name
-        return f"<b>{short}</b>" if share > 0.012 * min(len(short), 12) ** 0.5 else ""
+        return f"<b>{span.name}</b>" if share > 0.01 else ""
     return ""
 
 
@@ -184,7 +188,7 @@ def _arrows(transfers: list[Span], lane: dict[str, int], first: int, unit: int, 
         for i in range(9):
             t = i / 8
             ease = t * t * (3 - 2 * t)
-            x.append((x0 + x1) / 2 + (x1 - x0) / 2 * ease)
+            x.append(x0 + (x1 - x0) * ease)
             y.append(y0 + (y1 - y0) * t)
         x.append(None)
         y.append(None)

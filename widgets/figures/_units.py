@@ -28,9 +28,9 @@ def human_bytes(count: float) -> str:
 
 
 def human_count(count: float) -> str:
-    """`5.02 k`, for parameters and FLOPs."""
+    """`5.0 k` and `41 M`, for parameters and FLOPs."""
     unit, symbol = next((pair for pair in _COUNTS if count >= pair[0]), (1, ""))
-    return f"{significant(count / unit)} {symbol}".rstrip() if unit > 1 else f"{count:.0f}"
+    return f"{significant(count / unit, 2)} {symbol}" if unit > 1 else f"{count:.0f} "
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -74,10 +74,7 @@ class Form:
             fields["devices"] = self._listed(problems)
             fields["placement"] = self._placement(problems)
         else:
-            fields["devices"] = [self.device] if self.device else None
-        fields = {name: value for name, value in fields.items() if value is not None} | {
-            name: None for name in ("batch_size", "lr", "seed") if fields[name] is None
-        }
+            fields["devices"] = [str(self.device)]
         try:
             experiment = readiness.check(fields)
         except ExperimentError as error:
@@ -91,12 +88,14 @@ class Form:
         return self._listed([]) if takes_several(self.strategy) else [str(self.device)]
 
     def _listed(self, problems: list[Problem]) -> list[str]:
-        count = self.virtual if isinstance(self.virtual, int | float) else -1
-        real = self.real if isinstance(self.real, list) else []
-        if count != int(count) or not 0 <= count <= MAX_VIRTUAL:
+        real = [str(name) for name in self.real] if isinstance(self.real, list) else []
+        count = self.virtual
+        if count not in range(MAX_VIRTUAL + 1):
             problems.append(Problem("devices", f"{self.virtual!r} virtual GPUs: give a number from 0 to {MAX_VIRTUAL}"))
             count = 0
-        return [f"vgpu:{index}" for index in range(int(count))] + [str(name) for name in real]
+        elif not count and not real:
+            problems.append(Problem("devices", text.NO_DEVICES))
+        return [f"vgpu:{index}" for index in range(int(count))] + real
 
     def _placement(self, problems: list[Problem]) -> Any:
         chosen = self.panel.get("chosen") if isinstance(self.panel, dict) else None
@@ -105,7 +104,8 @@ class Form:
         if not isinstance(chosen, dict) or not all(isinstance(x, str) for pair in chosen.items() for x in pair):
             problems.append(Problem("placement", text.MALFORMED))
             return "even"
-        return patterns(chosen)
+        # Layers that the net lacks are for the lab's own checks to name.
+        return patterns(chosen) if set(chosen) == set(layers(self.net)) else dict(chosen)
 
 
 def takes_several(strategy: Any) -> bool:
@@ -121,11 +121,14 @@ def patterns(chosen: Mapping[str, str]) -> dict[str, str]:
     return {layer: device for layer, device in chosen.items() if device != most} | {"*": most}
 
 
-@functools.cache
-def layers(net: str) -> tuple[str, ...]:
+def layers(net: Any) -> tuple[str, ...]:
     """The layers of a net of the registry, with the data that suits it; `()` for one that is not there."""
-    entry = nets.REGISTRY.get(net)
-    return tuple(nets.layer_names(net, entry.default_data)) if entry else ()
+    return _layers(net) if isinstance(net, str) and net in nets.REGISTRY else ()
+
+
+@functools.cache
+def _layers(net: str) -> tuple[str, ...]:
+    return nets.layer_names(net, nets.REGISTRY[net].default_data)
 
 
 def panel(net: Any, devices: list[str], chosen: Any) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def panel(net: Any, devices: list[str], chosen: Any) -> dict[str, Any]:
 
     Layers whose device is gone go to the first device that is left; a net that has other layers starts with `even`.
     """
-    names = layers(net) if isinstance(net, str) else ()
+    names = layers(net)
     if isinstance(chosen, dict):
         placed = chosen if set(chosen) == set(names) else {}
         kept = {name: placed[name] if placed[name] in devices else (devices or [""])[0] for name in names if placed}

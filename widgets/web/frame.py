@@ -96,8 +96,8 @@ class Painter:
             title = layout.pop("title")["text"]
             # The card around the chart has the title.
             layout["margin"] = {**layout["margin"], "t": 8}
-            layout["height"] -= 28
-            drawn = {"title": title.partition(" · ")[2], "data": spec["data"], "layout": layout}
+            height = layout.pop("height") - 28
+            drawn = {"title": title.partition(" · ")[2], "height": height, "data": spec["data"], "layout": layout}
             if drawn != {key: value for key, value in self._drawn.get(name, {}).items() if key != "revision"}:
                 self._revision += 1
                 self._drawn[name] = {**drawn, "revision": self._revision}
@@ -195,7 +195,7 @@ def _layers(state: RunState) -> dict[str, dict[str, str]]:
         parts = []
         node = nodes.get(name)
         if node is not None and node.parameters:
-            parts.append(text.PARAMETERS.format(count=human_count(node.parameters)))
+            parts.append(text.PARAMETERS.format(count=human_count(node.parameters).strip()))
         if node is not None and node.forward_flops:
             parts.append(text.FLOPS.format(count=human_count(node.forward_flops)))
         if whole and name in state.layers:

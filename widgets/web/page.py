@@ -232,7 +232,9 @@ class _controls:  # noqa: N801 - it is called like a function, in the page's lay
                 )
                 self.lr = gr.Number(default.lr, label=text.LEARNING_RATE)
                 self.seed = gr.Number(default.seed, label=text.SEED, precision=0)
-            self.note = gr.Markdown(text.BATCH_NORM, visible=nets.REGISTRY[default.net].batch_norm and several)
+            self.note = gr.Markdown(
+                text.BATCH_NORM, elem_classes="lab-note", visible=nets.REGISTRY[default.net].batch_norm and several
+            )
 
     @property
     def inputs(self) -> list[Any]:

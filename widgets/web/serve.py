@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import socket
 import threading
@@ -106,38 +107,37 @@ async def _plotly(request: Request) -> Response:
 
 
 def _port(host: str, port: int | None) -> int:
+    """A port that is free now: the given one, any for 0, the next free one for None."""
     if port is not None:
-        if not _free(host, port):
+        found = _listenable(host, port)
+        if found is None:
             raise ServeError(text.PORT_TAKEN.format(port=port, host=host))
-        return port
+        return found
     for candidate in range(FIRST_PORT, LAST_PORT + 1):
-        if _free(host, candidate):
+        if _listenable(host, candidate) is not None:
             return candidate
     raise ServeError(text.NO_PORT.format(first=FIRST_PORT, last=LAST_PORT, host=host))
 
 
-def _free(host: str, port: int) -> bool:
-    """Whether a server can listen there.
+def _listenable(host: str, port: int) -> int | None:
+    """The port, if a server can listen there; None when another one does.
 
     Raises:
-        ServeError: when the host is none of this machine's, or the port is not one to listen on.
+        ServeError: when the host is none of this machine's, or the port may not be listened on.
     """
+    if not 0 <= port <= 65_535:
+        raise ServeError(text.BAD_PORT.format(port=port))
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+            return int(probe.getsockname()[1])
     except OSError as error:
-        import errno
-
         if error.errno == errno.EADDRINUSE:
-            return False
+            return None
         raise ServeError(text.BAD_HOST.format(host=f"{host}:{port}", reason=error.strerror or str(error))) from None
-    except OverflowError:
-        raise ServeError(text.BAD_HOST.format(host=f"{host}:{port}", reason="ports go from 1 to 65535")) from None
-    return True
 
 
 def _url(host: str, port: int) -> str:

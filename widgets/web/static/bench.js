@@ -60,7 +60,19 @@ function applyTable(card, table) {
   box.replaceChildren(node, note);
 }
 
+// Charts that stand side by side share the height of the taller.
+function applyHeights() {
+  const cards = [...element.querySelectorAll("[data-figure]")].filter((card) => frame.figures[card.dataset.figure]);
+  for (const card of cards) {
+    const row = cards.filter((other) => other.offsetTop === card.offsetTop);
+    const height = `${Math.max(...row.map((other) => frame.figures[other.dataset.figure].height))}px`;
+    const plot = find("[data-plot]", card);
+    if (plot.style.height !== height) plot.style.height = height;
+  }
+}
+
 function applyFigures() {
+  applyHeights();
   for (const card of element.querySelectorAll("[data-figure]")) {
     const name = card.dataset.figure;
     const figure = frame.figures[name];
@@ -71,7 +83,6 @@ function applyFigures() {
     shown[name] = key;
     write(find("[data-subtitle]", card), figure.title);
     const plot = find("[data-plot]", card);
-    plot.style.height = `${figure.layout.height}px`;
     if (!window.Plotly) {
       write(plot, "%{no_plotly}");
       continue;
