@@ -19,8 +19,9 @@ LEAK_SECONDS = 5.0
 
 def pytest_configure(config: pytest.Config) -> None:
     # Data sets are unpacked once for all test runs, and not into the user's own cache.
-    if config.cache is not None:
-        os.environ.setdefault("PARALLEL_LAB_CACHE", str(config.cache.mkdir("parallel-lab")))
+    cache = getattr(config, "cache", None)  # absent with `-p no:cacheprovider`
+    if cache is not None:
+        os.environ.setdefault("PARALLEL_LAB_CACHE", str(cache.mkdir("parallel-lab")))
 
 
 @pytest.fixture
