@@ -99,7 +99,7 @@ class RunState:
         self.spans: dict[int, list[Span]] = {}
         """Step -> its spans, for the last steps."""
         self.totals: dict[str, dict[SpanKind, int]] = defaultdict(lambda: defaultdict(int))
-        """Device -> kind of span -> nanoseconds, over the whole run."""
+        """Device -> kind of span -> nanoseconds, over the whole run; a transfer counts for both its ends."""
         self.layers: dict[str, dict[SpanKind, int]] = defaultdict(lambda: defaultdict(int))
         """Layer -> forward and backward nanoseconds, over the whole run."""
         self.traffic: dict[tuple[str, str], Traffic] = defaultdict(Traffic)
@@ -147,13 +147,12 @@ class RunState:
             traffic.bytes += span.bytes
             traffic.transfers += 1
             traffic.time_ns += span.duration_ns
+            self.totals[span.peer][span.kind] += span.duration_ns  # a copy occupies both its ends
         kept = self.spans.get(span.step)
         if kept is None:
-            if len(self.spans) >= KEPT_STEPS and span.step < min(self.spans):
-                return  # A straggler of a step that has already made room.
             kept = self.spans[span.step] = []
             if len(self.spans) > KEPT_STEPS:
-                del self.spans[min(self.spans)]
+                del self.spans[min(self.spans)]  # a straggler's own step, if the others are newer
         if len(kept) < MAX_SPANS_PER_STEP:
             kept.append(span)
 
