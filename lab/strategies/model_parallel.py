@@ -26,8 +26,10 @@ class ModelParallel:
         self.placement = job.placement
         self.devices = list(dict.fromkeys(job.placement.values()))
         self.first_device = self.devices[0]
-        self.microbatches = job.experiment.microbatches
+        # Where the output is, there the loss is computed. A net that moves its own tensors is given all in one place.
         self.automatic = job.experiment.transfers == "auto"
+        self.target_device = list(job.placement.values())[-1] if self.automatic else self.first_device
+        self.microbatches = job.experiment.microbatches
 
         self.net = job.net
         place(self.net, job.placement)
@@ -40,15 +42,18 @@ class ModelParallel:
     def train_step(self, inputs: Tensor, targets: Tensor) -> Tensor:
         recorder, hooks = self.recorder, self.hooks
         count = min(self.microbatches, len(inputs))
+        # The host waits for what it copies to a device, so all of it goes before the first microbatch.
+        inputs = transfer(inputs, self.first_device, recorder)
+        targets = transfer(targets, self.target_device, recorder)
         self.optimizer.zero_grad()
 
         losses = []
         for index, (x, y) in enumerate(zip(inputs.tensor_split(count), targets.tensor_split(count), strict=True)):
             recorder.microbatch = index
             hooks.start_forward()
-            output = self.forward(transfer(x, self.first_device, recorder))
-            # Where the output is, there the loss is computed. A net that moves its own tensors sees to that itself.
-            y = transfer(y, str(output.device) if self.automatic else self.first_device, recorder)
+            output = self.forward(x)
+            if self.automatic:  # a net may end elsewhere than at its last layer
+                y = transfer(y, str(output.device), recorder)
             # Weighted by size, the microbatches' mean losses add up to the batch's, and so do their gradients.
             loss = loss_function(output, y)
             losses.append(loss if count == 1 else loss * (len(x) / len(inputs)))

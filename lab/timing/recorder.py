@@ -145,8 +145,14 @@ class Recorder:
             self._turn = (*turn[:3], self.timer.begin(turn[2]), time.perf_counter_ns())
 
     def _on_virtual_transfer(self, source: str, target: str, size: int, interval: Interval) -> None:
-        if self._active:
-            self._add_transfer(source, target, size, interval)
+        if not self._active:
+            return
+        turn = self._turn
+        if turn is not None and turn[2] in (source, target):
+            # The copy stands between two parts of this turn.
+            self.end_turn()
+            self._turn = (*turn[:3], self.timer.begin(turn[2]), turn[4])
+        self._add_transfer(source, target, size, interval)
 
     def _add_transfer(self, source: str, target: str, size: int, interval: Interval) -> None:
         name = f"{source} → {target}"

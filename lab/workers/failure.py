@@ -56,5 +56,5 @@ def from_exit(exit_code: int | None, rank: int = 0) -> RankFailed:
             advice = "A native library crashed, and its last words are on the terminal."
     else:
         cause = f"rank {rank} ended with exit code {exit_code} without saying that it was done"
-        advice = "Something in the net called exit, or the script lacks its `if __name__ == '__main__':` guard."
+        advice = "Something in the net called exit, or your script failed while the worker imported it: see above."
     return RankFailed(rank, cause, True, advice=advice)

@@ -99,8 +99,12 @@ def launch(target: Callable[..., None], *arguments: object) -> Worker:
 
 
 def refuse_in_worker() -> None:
-    """Raises LabError in a process that is itself a worker."""
-    if multiprocessing.parent_process() is not None and multiprocessing.current_process().daemon:
+    """Raises LabError in a process that is itself a worker, or on the way to become one.
+
+    While a new process imports the script, multiprocessing marks it with `_inheriting` (its own check does the same).
+    """
+    this = multiprocessing.current_process()
+    if getattr(this, "_inheriting", False) or (multiprocessing.parent_process() is not None and this.daemon):
         raise LabError(
             "a worker process imported your script, and the script started a run. Put the start under a guard:\n\n"
             '    if __name__ == "__main__":\n        run = lab.start(experiment)'
