@@ -79,7 +79,8 @@ class TestTotals:
             "wait": 50 / 175,
             "backward": 60 / 175,
         }
-        assert state.shares("vgpu:1") == {}
+        assert dict(state.totals["vgpu:1"]) == {"transfer": 15}  # a copy occupies both its ends
+        assert state.shares("vgpu:2") == {}
         assert (state.step, state.samples, state.last_loss, state.elapsed_ns) == (2, 128, 1.0, 4_000_000)
         assert state.step_seconds == 0.002
 
