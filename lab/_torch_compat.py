@@ -64,10 +64,10 @@ def _declare_operators() -> None:
     import torch
 
     # A fragment may add to what torchvision declared itself.
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library = torch.library.Library("torchvision", "FRAGMENT")
     for schema in _SCHEMAS:
         if not _exists(schema.partition("(")[0]):
-            library.define(schema)  # type: ignore[no-untyped-call]
+            library.define(schema)
     _declared = library
 
 

@@ -145,7 +145,7 @@ def _trace(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tenso
         follower.leave(outputs)
         loss = loss_function(outputs, targets)
         follower.hooks.start_backward()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     return Trace(follower.nodes, follower.edges, len(inputs))
 
 
@@ -153,7 +153,7 @@ class _Follower(TorchDispatchMode):
     """Follows tensors by their storage, which views share with what they are views of."""
 
     def __init__(self, net: nn.Module, layers: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.nodes: dict[str, _Node] = {INPUT: _Node("input")}
         self.edges: dict[tuple[str, str], _Edge] = {}
         self._origin: dict[int, str] = {}

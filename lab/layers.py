@@ -48,9 +48,9 @@ class Listener(Protocol):
 class LayerHooks:
     """Tells a listener which layer's turn it is, forward and backward, while attached.
 
-    Forward turns come from module hooks. Backward turns come from hooks on the graph's nodes at the same boundaries: the
-    gradient of a layer's input is ready exactly when the backward of the layer before it begins. Such hooks leave the
-    graph as it is, unlike full backward hooks on modules.
+    Forward turns come from module hooks. Backward turns come from hooks on the graph's nodes at the same boundaries:
+    the gradient of a layer's input is ready exactly when the backward of the layer before it begins. Such hooks leave
+    the graph as it is, unlike full backward hooks on modules.
     """
 
     def __init__(self, net: nn.Module, paths: Sequence[str], listener: Listener) -> None:

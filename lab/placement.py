@@ -12,6 +12,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from lab.errors import PlacementError, Problem, did_you_mean, listed
 
@@ -35,7 +36,9 @@ def resolve(patterns: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]
 def problems(patterns: Mapping[str, str], paths: Sequence[str]) -> list[Problem]:
     """Patterns that name no layer, and layers that no pattern names."""
     found = [
-        Problem("placement", f"{pattern!r} matches no layer{did_you_mean(pattern, paths)}; the layers are {listed(paths)}")
+        Problem(
+            "placement", f"{pattern!r} matches no layer{did_you_mean(pattern, paths)}; the layers are {listed(paths)}"
+        )
         for pattern in patterns
         if not any(match(pattern, path) for path in paths)
     ]
@@ -43,7 +46,9 @@ def problems(patterns: Mapping[str, str], paths: Sequence[str]) -> list[Problem]
     missing = [path for path in paths if path not in placed]
     if missing:
         found.append(
-            Problem("placement", f"gives no device to {listed(missing)}; name them, or end with '*' for all that are left")
+            Problem(
+                "placement", f"gives no device to {listed(missing)}; name them, or end with '*' for all that are left"
+            )
         )
     return found
 
@@ -90,7 +95,7 @@ def balance(costs: Sequence[LayerCost], capacities: Mapping[str, int | None]) ->
 
 def _assign(costs: Sequence[LayerCost], devices: Sequence[str], bounds: Sequence[int]) -> dict[str, str]:
     placed = {}
-    for stage, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for stage, (first, last) in enumerate(pairwise(bounds)):
         placed.update({cost.path: devices[stage] for cost in costs[first:last]})
     return placed
 
@@ -120,7 +125,8 @@ def _cut(costs: Sequence[LayerCost], capacities: Sequence[int | None]) -> list[i
                 if known is None or option[:2] < known[:2]:
                     step[end] = option
         best = step
-    if best[count] is None:
+    solution = best[count]
+    if solution is None:
         needed = memory[-1]
         limit = sum(capacity for capacity in capacities if capacity is not None)
         largest = max(costs, key=lambda cost: cost.memory_bytes)
@@ -129,4 +135,4 @@ def _cut(costs: Sequence[LayerCost], capacities: Sequence[int | None]) -> list[i
             f"{largest.path!r} {largest.memory_bytes / 1e6:.1f} MB, and the {len(capacities)} devices hold "
             f"{limit / 1e6:.1f} MB together. Use more devices, more memory, or a smaller batch."
         )
-    return best[count][2]
+    return solution[2]

@@ -100,7 +100,7 @@ def _automatic(
     ]
     layers = placement.balance(costs, dict(capacities))
     layers.update({path: experiment.devices[-1] for path in order if path not in layers})
-    expected = {device: 0 for device in experiment.devices}
+    expected = dict.fromkeys(experiment.devices, 0)
     for cost in costs:
         expected[layers[cost.path]] += cost.time_ns
     stages = listed([f"{ns / 1e6:.2f} ms on {device}" for device, ns in expected.items()])
@@ -123,7 +123,7 @@ def measure(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tens
             hooks.start_forward()
             loss = loss_function(copied(inputs), targets)
             hooks.start_backward()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             for path, spent in stopwatch.take().items():
                 if step:  # the first step allocates and warms up
                     samples[path].append(spent)

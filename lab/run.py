@@ -1,9 +1,9 @@
 """A run: started, watched, stopped.
 
-    with lab.start(experiment) as run:
-        for event in run:
-            print(event)
-    print(run.result())
+with lab.start(experiment) as run:
+    for event in run:
+        print(event)
+print(run.result())
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class Run:
         return self._done
 
     def stop(self) -> None:
-        """Asks the run to stop after its current step; returns at once. A worker that does not is killed in time for the
-        run to end within a second."""
+        """Asks the run to stop after its current step; returns at once. A worker that does not is killed in time for
+        the run to end within a second."""
         with self.lock:
             if self._done or self._stop_at is not None:
                 return
@@ -275,10 +275,10 @@ class Run:
 
     def _make_room(self) -> None:
         """Nobody reads: spans and memory samples give way first, then the older half of the steps."""
-        kept = [event for event in self._buffer if not isinstance(event, Span | MemorySampled)]
+        kept: list[Event] = [event for event in self._buffer if not isinstance(event, Span | MemorySampled)]
         if len(kept) > MAX_BUFFERED // 2:
             middle = len(kept) // 2
-            kept = [event for event in kept[:middle] if not isinstance(event, StepFinished)] + kept[middle:]
+            kept = [*(event for event in kept[:middle] if not isinstance(event, StepFinished)), *kept[middle:]]
         self._buffer = deque(kept)
 
 

@@ -13,15 +13,26 @@ import torch
 from torch import Tensor, nn
 
 import lab
-from lab import checks, data, devices, nets, placing, strategies, timing, vgpu
+from lab import data, devices, nets, placing, strategies, timing, vgpu
 from lab.data import Dataset
 from lab.data.batches import batches
-from lab.events import DataSource, DeviceInfo, DeviceTotals, Evaluated, Event, GraphTraced, RunStarted, Span, StepFinished
+from lab.events import (
+    Clock,
+    DataSource,
+    DeviceInfo,
+    DeviceTotals,
+    Evaluated,
+    Event,
+    GraphTraced,
+    RunStarted,
+    Span,
+    StepFinished,
+)
 from lab.experiment import Experiment
 from lab.graph import trace
 from lab.layers import layer_paths
 from lab.strategies.base import Job, Strategy, loss_function
-from lab.timing.recorder import Recorder, SpanRow, as_event
+from lab.timing.recorder import Recorder, SpanRow
 from lab.vgpu import profiles
 from lab.vgpu.clock import LinkModel
 from lab.workers.failure import NotFiniteLossError
@@ -77,7 +88,13 @@ class Training:
         self._train(strategy, recorder, dataset, experiment, steps, dtype)
 
     def _train(
-        self, strategy: Strategy, recorder: Recorder, dataset: Dataset, experiment: Experiment, steps: int, dtype: torch.dtype
+        self,
+        strategy: Strategy,
+        recorder: Recorder,
+        dataset: Dataset,
+        experiment: Experiment,
+        steps: int,
+        dtype: torch.dtype,
     ) -> None:
         inputs, targets = dataset.train_inputs, dataset.train_targets
         evaluated = -1
@@ -98,7 +115,8 @@ class Training:
         recorder.flush(wait=True)
         if self._bad_loss is not None:
             raise NotFiniteLossError(
-                f"the loss became {self._bad_loss.loss} at step {self._bad_loss.step}, with a learning rate of {experiment.lr}"
+                f"the loss became {self._bad_loss.loss} at step {self._bad_loss.step}, "
+                f"with a learning rate of {experiment.lr}"
             )
         if self._stop.is_set() and step < steps - 1:
             self.state = "stopped"
@@ -138,7 +156,9 @@ class Training:
         if self._bad_loss is None or batch[-1:] == [self._bad_loss]:
             self._send(batch)
 
-    def _started(self, experiment: Experiment, net: nn.Module, clock: Any, source: DataSource, steps: int) -> RunStarted:
+    def _started(
+        self, experiment: Experiment, net: nn.Module, clock: Clock, source: DataSource, steps: int
+    ) -> RunStarted:
         entry = nets.REGISTRY.get(experiment.net)
         return RunStarted(
             run_id=self.run_id,
@@ -148,7 +168,7 @@ class Training:
             data=source,
             net=entry.title if entry else f"{type(net).__name__} (your own)",
             total_steps=steps,
-            versions={"parallel-lab": lab.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
+            versions=_versions(),
         )
 
     # -- for the last words ----------------------------------------------------------------------------------------
@@ -212,6 +232,14 @@ def _enable_devices(experiment: Experiment) -> Callable[[str], DeviceInfo]:
         return real[name] if name in real else DeviceInfo(name, profile.title, capacity, True)
 
     return about
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "parallel-lab": lab.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
 
 
 def _capacities(infos: tuple[DeviceInfo, ...]) -> dict[str, int]:

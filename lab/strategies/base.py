@@ -96,7 +96,7 @@ class _Transfer(torch.autograd.Function):
             return tensor.to(device)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         with ctx.recorder.transfer(str(gradient.device), ctx.source, gradient.nbytes):
             return gradient.to(ctx.source), None, None
 
@@ -105,5 +105,5 @@ def transfer(tensor: Tensor, device: str, recorder: Recorder) -> Tensor:
     """The tensor on `device`, recorded as a transfer if it was elsewhere; gradients come back the same way."""
     if str(tensor.device) == device:
         return tensor
-    moved: Tensor = _Transfer.apply(tensor, device, recorder)
+    moved: Tensor = _Transfer.apply(tensor, device, recorder)  # type: ignore[no-untyped-call]
     return moved

@@ -61,7 +61,7 @@ class ModelParallel:
         for index, loss in enumerate(losses):
             recorder.microbatch = index
             hooks.start_backward()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
 
         with recorder.span("optimizer", self.devices, "optimizer"):
             self.optimizer.step()

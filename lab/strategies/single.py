@@ -26,7 +26,7 @@ class Single:
         hooks.start_forward()
         loss = loss_function(self.net(inputs), targets)
         hooks.start_backward()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         with recorder.span("optimizer", [self.device], "optimizer"):
             self.optimizer.step()
         return loss.detach()

@@ -10,17 +10,17 @@ A Timer reads one clock. The Recorder turns a strategy's marks into spans with i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from lab.events import Clock
     from lab.timing.base import Timer
 
 
-def clock_for(devices: Sequence[str], asked: str = "auto") -> Clock:
+def clock_for(devices: Sequence[str], asked: Clock | Literal["auto"] = "auto") -> Clock:
     """The clock on which a run on these devices is shown."""
     kinds = {device.split(":")[0] for device in devices}
-    if asked == "wall" or asked == "cuda" or asked == "virtual":
+    if asked != "auto":
         return asked
     if kinds == {"cuda"}:
         return "cuda"

@@ -176,8 +176,7 @@ class Recorder:
         while self._pending and (wait or all(self.timer.ready(span[3]) for span in self._pending[0].spans)):
             self._read(self._pending.popleft(), batch)
         now = self._end_ns
-        for device in self.devices:
-            batch.append(MemorySampled(device, now, *self.timer.memory(device)))
+        batch.extend(MemorySampled(device, now, *self.timer.memory(device)) for device in self.devices)
         self._flushed = time.monotonic()
         self._emit(batch)
 

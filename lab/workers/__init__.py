@@ -1,5 +1,5 @@
-"""Worker processes: every run happens in them, so that the notebook and the page stay responsive, Stop always works, and
-a crash takes nothing else along.
+"""Worker processes: every run happens in them, so that the notebook and the page stay responsive, Stop always works,
+and a crash takes nothing else along.
 
     launch      starts a process, from a forkserver that has torch loaded already
     entry       what the process runs: it trains, and sends what happened

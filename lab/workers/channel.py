@@ -44,11 +44,11 @@ class Channel:
         self._sender.join()
 
     def _send_all(self) -> None:
-        while (batch := self._outbox.get()) is not None:
-            try:
+        try:
+            while (batch := self._outbox.get()) is not None:
                 self._pipe.send_bytes(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL))
-            except (BrokenPipeError, ConnectionResetError, OSError):
-                os._exit(1)
+        except OSError:
+            os._exit(1)  # the parent has closed its end
 
     def _listen(self) -> None:
         parent = multiprocessing.parent_process()

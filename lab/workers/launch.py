@@ -48,7 +48,7 @@ def context() -> Any:
     """The way processes start here: forkserver, or spawn where there is none."""
     import torch.multiprocessing as mp
 
-    method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"  # type: ignore[no-untyped-call]
+    method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
     chosen = mp.get_context(method)
     if method == "forkserver":
         chosen.set_forkserver_preload(["lab.workers.preload"])

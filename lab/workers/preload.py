@@ -6,21 +6,24 @@ from __future__ import annotations
 import contextlib
 import importlib
 
-import torch
-import torch._dynamo  # the first operation on the meta device would import it, which takes longer than all the rest
-import torch._meta_registrations
-import torch.distributed
-import torch.utils.flop_counter
-
-import lab.training
-import lab.vgpu.backend
-import lab.workers.entry  # noqa: F401
 from lab import data, nets, strategies
-from lab._torch_compat import import_torchvision
 
-with contextlib.suppress(ImportError):  # a net that needs torchvision will say what is missing
-    import_torchvision()
+MODULES = (
+    "torch._dynamo",  # the first operation on the meta device would import it, which takes longer than all the rest
+    "torch._meta_registrations",
+    "torch.distributed",
+    "torch.utils.flop_counter",
+    "lab.training",
+    "lab.vgpu.backend",
+    "lab.workers.entry",
+    *(entry.module for entry in nets.REGISTRY.values()),
+    *(entry.module for entry in data.REGISTRY.values()),
+    *(entry.module for entry in strategies.REGISTRY.values()),
+)
 
-for entry in (*nets.REGISTRY.values(), *data.REGISTRY.values(), *strategies.REGISTRY.values()):
-    with contextlib.suppress(ImportError):
-        importlib.import_module(entry.module)
+for name in MODULES:
+    with contextlib.suppress(ImportError):  # whoever needs it will say what is missing
+        importlib.import_module(name)
+
+with contextlib.suppress(ImportError):
+    importlib.import_module("lab._torch_compat").import_torchvision()

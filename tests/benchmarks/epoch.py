@@ -40,7 +40,9 @@ def main() -> None:
         ratios.append(ours / theirs)
         rows.append([str(pair + 1), f"{theirs:.2f} s", f"{ours:.2f} s", f"{ours / theirs:.3f}"])
     rows.append(["median", "", "", f"{statistics.median(ratios):.3f}"])
-    print_table(f"Training time of {arguments.steps} steps: Net, MNIST", ["pair", "plain loop", "lab run", "ratio"], rows)
+    print_table(
+        f"Training time of {arguments.steps} steps: Net, MNIST", ["pair", "plain loop", "lab run", "ratio"], rows
+    )
     print("bar: 1.100")
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,17 @@ from torch.utils.data import BatchSampler, RandomSampler
 
 import lab
 from lab import data, nets
-from lab.events import Evaluated, GraphTraced, MemorySampled, Placed, RankFailed, RunFinished, RunStarted, Span, StepFinished
+from lab.events import (
+    Evaluated,
+    GraphTraced,
+    MemorySampled,
+    Placed,
+    RankFailed,
+    RunFinished,
+    RunStarted,
+    Span,
+    StepFinished,
+)
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -100,7 +111,7 @@ def test_the_times_of_a_device_add_up() -> None:
         spans = [event for event in run if isinstance(event, Span)]
     for device in ("vgpu:0", "vgpu:1"):
         lane = sorted((s for s in spans if device in (s.device, s.peer)), key=lambda span: span.start_ns)
-        for before, after in zip(lane, lane[1:], strict=False):
+        for before, after in pairwise(lane):
             assert before.end_ns <= after.start_ns + 1
         covered = sum(span.duration_ns for span in lane)
         assert covered == pytest.approx(lane[-1].end_ns, rel=0.01)
