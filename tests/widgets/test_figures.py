@@ -43,8 +43,10 @@ def state() -> RunState:
 def test_timeline_bars_are_the_spans(state: RunState, step: int | None) -> None:
     figure = figures.timeline(state, step=step)
     wanted = sorted(
-        (kind, {"vgpu:0": 0, "vgpu:1": 1}[device], start / 1_000, (end - start) / 1_000)
+        (kind, lane, start / 1_000, (end - start) / 1_000)
         for device, kind, _, start, end in factory.STEP
+        # A transfer occupies the lanes of both its ends.
+        for lane in ((0, 1) if kind == "transfer" else (("vgpu:0", "vgpu:1").index(device),))
     )
     kinds = {theming.kind_style(kind, "light").label: kind for kind in SPAN_KINDS}
     drawn = sorted(
@@ -54,7 +56,7 @@ def test_timeline_bars_are_the_spans(state: RunState, step: int | None) -> None:
         for lane, base, width in zip(bars.y, bars.base, bars.x, strict=True)
     )
     assert drawn == wanted
-    assert figure.layout.xaxis.range == (0, factory.STEP_NS / MS)
+    assert figure.layout.xaxis.autorangeoptions.include == (0, factory.STEP_NS / MS)
     assert f"step {49 if step is None else step}" in figure.layout.title.text
     assert [name.strip() for name in figure.layout.yaxis.ticktext] == ["vgpu:0", "vgpu:1"]
 
@@ -135,9 +137,9 @@ def test_busy_shares_add_up_to_the_spans(state: RunState) -> None:
     shares = {(trace.name, lane): share for trace in figure.data for lane, share in zip(trace.y, trace.x, strict=True)}
     assert shares["forward", 0] == pytest.approx(200 / 1_270)
     assert shares["backward", 1] == pytest.approx(405 / 1_270)
-    assert shares["waiting", 0] == pytest.approx(700 / 1_270)
+    assert shares["waiting", 0] == pytest.approx(660 / 1_270)
     assert sum(share for (_, lane), share in shares.items() if lane == 0) == pytest.approx(1)
-    assert figures.idle_share(state) == pytest.approx((700 + 490) / 2 / 1_270)
+    assert figures.idle_share(state) == pytest.approx((660 + 450) / 2 / 1_270)
 
 
 def test_memory_shows_use_peak_and_capacity(state: RunState) -> None:

@@ -136,7 +136,7 @@ def test_kpis_are_the_events_numbers() -> None:
     shown = kpis(factory.folded(factory.events(steps=50)))
     assert shown["step_time"] == ("1.27 ms", text.CLOCKS["virtual"])
     assert shown["crossing"][0] == "737.3 kB"
-    assert shown["waiting"][0] == f"{(700 + 490) / 2 / 1270:.0%}"
+    assert shown["waiting"][0] == f"{(660 + 450) / 2 / 1270:.0%}"
     assert all(value == text.NO_VALUE for value, _ in kpis(RunState()).values())
 
 
@@ -198,7 +198,7 @@ def eval_experiment(code: str) -> Experiment:
 
 def test_what_the_numbers_say() -> None:
     said = says(factory.folded(factory.events(steps=5)))
-    assert "vgpu:0 waited 55%" in said
+    assert "vgpu:0 waited 52%" in said
     assert text.TRY_MICROBATCHES in said
     assert says(RunState()) == ""
 
@@ -214,7 +214,7 @@ def sessions() -> Iterator[Sessions]:
 
 
 def test_opening_the_page_runs_the_default_to_its_end(sessions: Sessions) -> None:
-    do = Handlers(DEFAULT, sessions)
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
     shown = list(do.open("dark", tab("a")))
     first, last = json.loads(shown[0][0]), json.loads(shown[-1][0])
     assert first["status"]["text"] == text.STARTING
@@ -226,7 +226,7 @@ def test_opening_the_page_runs_the_default_to_its_end(sessions: Sessions) -> Non
 
 
 def test_a_bad_value_is_a_sentence_and_the_run_goes_on(sessions: Sessions) -> None:
-    do = Handlers(DEFAULT, sessions)
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
     stream = do.open("light", tab("a"))
     next(stream), next(stream)
     (frame,) = frames(do.start(**{**VALUES, "batch_size": 63, "microbatches": 4}, request=tab("a")))
@@ -238,7 +238,7 @@ def test_a_bad_value_is_a_sentence_and_the_run_goes_on(sessions: Sessions) -> No
 
 
 def test_a_second_start_replaces_the_first(sessions: Sessions) -> None:
-    do = Handlers(DEFAULT, sessions)
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
     stream = do.open("light", tab("a"))
     next(stream), next(stream)
     first = sessions.get("a").run
@@ -248,7 +248,7 @@ def test_a_second_start_replaces_the_first(sessions: Sessions) -> None:
 
 
 def test_stop_stops_this_tab_only(sessions: Sessions) -> None:
-    do = Handlers(DEFAULT, sessions)
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
     streams = [do.open("light", tab(key)) for key in "ab"]
     for stream in streams:
         next(stream), next(stream)
@@ -258,7 +258,7 @@ def test_stop_stops_this_tab_only(sessions: Sessions) -> None:
 
 
 def test_a_closed_stream_stops_its_run(sessions: Sessions) -> None:
-    stream = Handlers(DEFAULT, sessions).open("light", tab("a"))
+    stream = Handlers(DEFAULT, sessions, patience_seconds=0).open("light", tab("a"))
     next(stream), next(stream)
     run = sessions.get("a").run
     stream.close()
@@ -269,12 +269,12 @@ def test_a_start_that_fails_is_a_sentence() -> None:
     def broken(experiment: Experiment) -> FakeRun:
         raise OSError("no process can be started")
 
-    shown = frames(Handlers(DEFAULT, Sessions(broken)).open("light", tab("a")))
+    shown = frames(Handlers(DEFAULT, Sessions(broken), patience_seconds=0).open("light", tab("a")))
     assert shown[-1]["alert"]["items"] == ["run: no process can be started"]
 
 
 def test_choosing_theme_and_step(sessions: Sessions) -> None:
-    do = Handlers(DEFAULT, sessions)
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
     frames(do.open("light", tab("a")))
 
     def chosen(data: Any) -> dict[str, Any]:
@@ -287,7 +287,7 @@ def test_choosing_theme_and_step(sessions: Sessions) -> None:
 
 
 def test_arranging_follows_net_and_devices(sessions: Sessions) -> None:
-    do = Handlers(DEFAULT, sessions)
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
     panel, several, device, *_, note = do.arrange("model_parallel", "resnet18", 3, ["cpu"], {"chosen": "auto"})
     assert panel["devices"] == ["vgpu:0", "vgpu:1", "vgpu:2", "cpu"]
     assert "layer1.0" in panel["layers"]
@@ -334,7 +334,7 @@ def test_a_taken_port_is_a_sentence() -> None:
     ("host", "port"), [("203.0.113.7", 7860), ("no.such.host.invalid", 7860), ("127.0.0.1", 70_000)]
 )
 def test_a_host_or_port_that_cannot_be_is_a_sentence(host: str, port: int) -> None:
-    with pytest.raises(serve.ServeError, match="cannot listen on|ports go from 1"):
+    with pytest.raises(serve.ServeError, match=r"cannot listen on|ports go from 1"):
         serve.serve(DEFAULT, host=host, port=port, open_browser=False)
 
 

@@ -98,6 +98,17 @@ def test_a_refused_start_leaves_the_tab_usable() -> None:
     sessions.stop("a")
 
 
+def test_a_tab_says_what_it_has_drawn(sessions: Sessions) -> None:
+    session, other = sessions.get("a"), sessions.get("b")
+    session.sent = other.sent = 3
+    sessions.drawn(session.token, 2)
+    assert not session.wait_drawn(0)
+    sessions.drawn(session.token, 3)
+    assert session.wait_drawn(0)
+    assert not other.wait_drawn(0)
+    sessions.drawn("unknown", 9)
+
+
 def test_close_ends_every_run_and_the_sweeper(sessions: Sessions) -> None:
     runs = [sessions.start(key, EXPERIMENT) for key in "abc"]
     sessions.watch_silence()

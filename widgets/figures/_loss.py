@@ -60,7 +60,7 @@ def loss(state: RunState, theme: Theme = "light") -> Spec:
         hovermode="closest",
         xaxis={
             "title": {"text": "step"},
-            "range": [0, _end(state)],
+            **theming.up_to(_end(state)),
             "showgrid": False,
             "tickformat": ",d",
             "nticks": 6,

@@ -32,7 +32,7 @@ def memory(state: RunState, theme: Theme = "light") -> Spec:
         showlegend=True,
         hovermode="closest",
         xaxis={"title": {"text": f"training time, {symbol}"}, "showgrid": False, "rangemode": "tozero", "nticks": 6},
-        yaxis={"range": [0, highest / scale * 1.12 or 1], "ticksuffix": f" {name}", "nticks": 5},
+        yaxis={**theming.up_to(highest / scale * 1.12 or 1.0), "ticksuffix": f" {name}", "nticks": 5},
     )
     for device in devices:
         used = state.memory[device]

@@ -201,6 +201,12 @@ def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def up_to(end: float) -> dict[str, Any]:
+    """An axis from 0 to `end`. Plotly keeps the reader's zoom only while the range that we ask for stays the same, so
+    this asks for an automatic range and says what it must hold."""
+    return {"autorange": True, "autorangeoptions": {"include": [0, end], "clipmin": 0, "clipmax": end}}
+
+
 def lane_axis(state_lanes: list[str], theme: Theme) -> dict[str, Any]:
     """A vertical axis with a lane per device, the first on top."""
     return {

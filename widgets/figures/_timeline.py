@@ -50,7 +50,7 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
             "title": {
                 "text": f"time since the step began, {symbol}" + (" (simulated)" if theming.simulated(state) else "")
             },
-            "range": [0, end],
+            **theming.up_to(end),
             "showgrid": False,
             "nticks": 8,
             "ticks": "outside",
@@ -59,7 +59,9 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
         },
         yaxis=theming.lane_axis(devices, theme),
     )
-    drawn = merged(spans, MAX_BARS)
+    # A copy occupies both its ends.
+    received = [replace(span, device=span.peer) for span in spans if span.kind == "transfer" and span.peer in lane]
+    drawn = merged([*spans, *received], MAX_BARS)
     for kind in SPAN_KINDS:
         group = [span for span in drawn if span.kind == kind]
         if group:

@@ -60,7 +60,10 @@ class Painter:
         with self._lock:
             state = self._state
             self._draw(session, last)
+            session.sent += 1
             frame = {
+                "token": session.token,
+                "number": session.sent,
                 "run": self._id,
                 "theme": session.theme,
                 "live": state.status in RUNNING and state.started is not None,

@@ -20,6 +20,8 @@ from widgets.web.frame import Painter
 from widgets.web.sessions import Session, Sessions
 
 FRAME_SECONDS = 0.2
+PATIENCE_SECONDS = 2.0
+"""Longest wait for a tab to draw a frame before it gets the next."""
 BEAT_SECONDS = 15
 """How often a tab says that it is there."""
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
@@ -29,9 +31,10 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private",
 class Handlers:
     """What the page does on each event. Every method gets the tab from the request."""
 
-    def __init__(self, default: Experiment, sessions: Sessions) -> None:
+    def __init__(self, default: Experiment, sessions: Sessions, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self.default = default
         self.sessions = sessions
+        self.patience_seconds = patience_seconds
 
     def open(self, theme: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """A tab was opened: start the default experiment in it."""
@@ -131,6 +134,7 @@ class Handlers:
                     return
                 yield frame, gr.skip(), gr.skip()
                 run.wait(FRAME_SECONDS)
+                session.wait_drawn(self.patience_seconds)
         finally:
             # The browser is gone in the middle of a run: Gradio closes the generator.
             if not run.done:

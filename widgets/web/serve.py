@@ -90,7 +90,7 @@ def serving(
                 pwa=False,
                 allowed_paths=[],
                 max_file_size=1,
-                app_kwargs={"routes": [Route(f"/{static.PLOTLY_PATH}", _plotly)], "docs_url": None, "redoc_url": None},
+                app_kwargs={"routes": _routes(sessions), "docs_url": None, "redoc_url": None},
                 theme=gr.themes.Base(font=SYSTEM_FONTS, font_mono=SYSTEM_MONO, radius_size="md"),
                 css=static.css(),
                 head=f"<script>{static.read('early.js')}</script>",
@@ -101,9 +101,21 @@ def serving(
         blocks.close(verbose=False)
 
 
-async def _plotly(request: Request) -> Response:
-    """Plotly's bundle from the installed package; the browser keeps it for a day."""
-    return Response(get_plotlyjs(), media_type="text/javascript", headers={"Cache-Control": "public, max-age=86400"})
+def _routes(sessions: Sessions) -> list[Route]:
+    """What the page needs besides Gradio's own routes."""
+
+    async def plotly(request: Request) -> Response:
+        # From the installed package; the browser keeps it for a day.
+        cache = {"Cache-Control": "public, max-age=86400"}
+        return Response(get_plotlyjs(), media_type="text/javascript", headers=cache)
+
+    async def drawn(request: Request) -> Response:
+        number = request.query_params.get("number", "")
+        if number.isdecimal() and len(number) < 16:
+            sessions.drawn(request.query_params.get("token", ""), int(number))
+        return Response(status_code=204)
+
+    return [Route(f"/{static.PLOTLY_PATH}", plotly), Route(f"/{static.DRAWN_PATH}", drawn, methods=["POST"])]
 
 
 def _port(host: str, port: int | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -56,6 +57,18 @@ class Session:
     """Draws what the tab shows."""
     last_seen: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    """Names the tab in its notes of what it has drawn."""
+    sent: int = 0
+    """Frames made for it."""
+    drawn: int = 0
+    """The last of them that it has drawn."""
+    news: threading.Condition = field(default_factory=threading.Condition)
+
+    def wait_drawn(self, seconds: float) -> bool:
+        """Waits until the tab has drawn what was sent; a slow or hidden one gets fewer frames, not a queue of them."""
+        with self.news:
+            return self.news.wait_for(lambda: self.drawn >= self.sent, seconds)
 
 
 class Sessions:
@@ -107,6 +120,15 @@ class Sessions:
         if not alive:
             _end(run)
         return run
+
+    def drawn(self, token: str, number: int) -> None:
+        """The tab with that token has drawn that frame."""
+        with self._lock:
+            session = next((each for each in self._sessions.values() if each.token == token), None)
+        if session is not None:
+            with session.news:
+                session.drawn = max(session.drawn, number)
+                session.news.notify_all()
 
     def stop(self, key: str) -> None:
         """Asks the tab's run to stop, and returns at once."""

@@ -12,6 +12,8 @@ from widgets.web import text
 
 PLOTLY_PATH = "parallel-lab/plotly.min.js"
 """Where the page serves Plotly's bundle, relative to the page, so that it works behind a proxy's prefix too."""
+DRAWN_PATH = "parallel-lab/drawn"
+"""Where the browser says which frame it has drawn."""
 
 
 @functools.cache

@@ -98,6 +98,9 @@ function apply() {
   applyAlert();
   applyFigures();
   document.dispatchEvent(new CustomEvent("parallel-lab:frame", { detail: frame }));
+  // The server sends the next frame when this one is on the screen.
+  const note = new URLSearchParams({ token: frame.token, number: frame.number });
+  fetch(`parallel-lab/drawn?${note}`, { method: "POST" }).catch(() => {});
 }
 
 function receive() {

@@ -1,0 +1,195 @@
+"""The page in a real browser, with real runs behind it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from lab.experiment import Experiment
+from widgets.web.serve import Served, serving
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+ENDLESS = Experiment(strategy="model_parallel", placement={"conv1": "vgpu:0", "*": "vgpu:1"}, steps=1_000_000)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+PATIENCE_MS = 90_000
+"""The first run of a session also loads torch and the data."""
+expect.set_options(timeout=PATIENCE_MS)
+STEP = re.compile(r"^Step [\d,]+ of")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        message = "no Chromium on the PATH"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving(ENDLESS, port=0) as served:
+        yield served
+
+
+class Tab:
+    """A page in its own browser context, with what its console and network said."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self.context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")
+        self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.errors: list[str] = []
+        self.outside: list[str] = []
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self._note(request.url, url))
+        self.page.goto(url)
+
+    def _note(self, request: str, url: str) -> None:
+        if not request.startswith((url, "data:", "blob:")):
+            self.outside.append(request)
+
+    def running(self) -> None:
+        """Waits until training steps are shown; a tab in the background draws nothing."""
+        self.page.bring_to_front()
+        expect(self.page.locator("[data-status]")).to_have_text(STEP)
+
+    def goes_on(self) -> None:
+        """Waits until the step that is shown has changed."""
+        self.running()
+        seen = self.page.locator("[data-status]").inner_text()
+        expect(self.page.locator("[data-status]")).not_to_have_text(seen)
+        expect(self.page.locator("[data-status]")).to_have_text(STEP)
+
+
+@pytest.fixture
+def open_tab(browser: Browser, served: Served) -> Iterator[Callable[[], Tab]]:
+    tabs: list[Tab] = []
+
+    def open_one() -> Tab:
+        tabs.append(Tab(browser, served.url))
+        return tabs[-1]
+
+    yield open_one
+    for tab in tabs:
+        tab.context.close()
+    until(lambda: not served.sessions.live())
+    for tab in tabs:
+        assert tab.errors == []
+        assert tab.outside == []
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_a_real_run_is_drawn_in_place(open_tab: Callable[[], Tab]) -> None:
+    tab = open_tab()
+    tab.running()
+    page = tab.page
+    page.wait_for_function("document.querySelector('[data-figure=timeline] [data-plot]').data?.length > 3")
+    page.evaluate(
+        "document.querySelectorAll('[data-plot], [data-plot] .main-svg').forEach(node => (node.marked = true))"
+    )
+    # The reader zooms into the loss: updates must leave that alone.
+    area = page.locator("[data-figure=loss] .nsewdrag").bounding_box()
+    assert area is not None
+    page.mouse.move(area["x"] + area["width"] * 0.1, area["y"] + area["height"] * 0.1)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] * 0.9, steps=5)
+    page.mouse.up()
+    ranges = (
+        "document.querySelector('[data-figure=loss] [data-plot]')._fullLayout.xaxis.range.map(x => Math.round(x * 100))"
+    )
+    zoomed = page.evaluate(ranges)
+    updates = page.evaluate(
+        """() => new Promise(done => {
+            const plot = document.querySelector('[data-figure=loss] [data-plot]');
+            let count = 0;
+            plot.on('plotly_afterplot', () => ++count > 3 && done(count));
+        })"""
+    )
+    assert updates > 3
+    assert page.evaluate(ranges) == zoomed
+    nodes = "[...document.querySelectorAll('[data-plot], [data-plot] .main-svg')]"
+    assert page.evaluate(f"{nodes}.every(node => node.marked)")
+    bars = page.evaluate(
+        """[...document.querySelector('[data-figure=timeline] [data-plot]').data]
+            .filter(trace => trace.type === 'bar').map(trace => [trace.name, [...new Set(trace.y)].sort()])"""
+    )
+    assert ["forward", [0, 1]] in bars
+    assert ["backward", [0, 1]] in bars
+    expect(page.locator("[data-kpi=crossing] b")).to_have_text("737.3 kB")
+    expect(page.locator("[data-clock]")).to_have_text("simulated clock")
+    expect(page.locator("[data-data]")).to_contain_text("MNIST: 60,000")
+    expect(page.locator("[data-layer=conv1]")).to_contain_text("260 params")
+
+
+def test_stop_and_start_again_with_other_values(open_tab: Callable[[], Tab], served: Served) -> None:
+    tab = open_tab()
+    tab.running()
+    page = tab.page
+    page.click("#lab-stop")
+    expect(page.locator("[data-status]")).to_have_text(re.compile("Stopped after"))
+    until(lambda: not served.sessions.live())
+
+    page.fill("#lab-batch input", "63")
+    page.fill("#lab-parts input", "4")
+    page.click("#lab-start")
+    alert = page.locator("[data-alert]")
+    expect(alert).to_contain_text("microbatches: 4 does not divide batch_size 63; the nearest that does is 3")
+    assert served.sessions.live() == []
+
+    page.fill("#lab-parts input", "3")
+    page.select_option("[data-layer=conv2] select", "vgpu:0")
+    page.click("#lab-start")
+    tab.running()
+    expect(alert).to_be_hidden()
+    (run,) = served.sessions.live()
+    assert (run.experiment.batch_size, run.experiment.microbatches) == (63, 3)
+    assert run.state.placed is not None
+    assert list(run.state.placed.layers.values()) == ["vgpu:0", "vgpu:0", "vgpu:1", "vgpu:1"]
+
+
+def test_tabs_are_independent_and_closing_one_stops_its_run(open_tab: Callable[[], Tab], served: Served) -> None:
+    first, second = open_tab(), open_tab()
+    first.running()
+    second.running()
+    assert len(served.sessions.live()) == 2
+    first.page.bring_to_front()
+    first.page.click("#lab-stop")
+    expect(first.page.locator("[data-status]")).to_have_text(re.compile("Stopped after"))
+    second.goes_on()
+    (run,) = served.sessions.live()
+    second.page.close()
+    until(lambda: run.done)
+
+
+def test_dark_and_another_net(open_tab: Callable[[], Tab]) -> None:
+    tab = open_tab()
+    tab.running()
+    page = tab.page
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click(".lab-theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    page.wait_for_function("document.querySelector('[data-figure=loss] [data-plot]').layout.font.color === '#e8edf3'")
+    page.get_by_label("Net", exact=True).click()
+    page.get_by_role("option", name="GPT").click()
+    expect(page.locator("[data-layer='blocks.0']")).to_be_visible()
+    page.get_by_text("One device", exact=True).click()
+    expect(page.locator("#lab-panel")).to_be_hidden()
