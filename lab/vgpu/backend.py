@@ -76,6 +76,7 @@ def register() -> None:
         aten = torch.library.Library("aten", "IMPL")
         aten.impl("empty.memory_format", _empty, "PrivateUse1")
         aten.impl("empty_strided", _empty_strided, "PrivateUse1")
+        aten.impl("_copy_from", _copy_from, "PrivateUse1")
         aten.impl("scaled_dot_product_attention", _attention, "AutogradPrivateUse1")
         everything = torch.library.Library("_", "IMPL")
         everything.fallback(_factory, "PrivateUse1")
@@ -101,7 +102,16 @@ def _empty_strided(
     size: Any, stride: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None
 ) -> torch.Tensor:
     index = vt.device_index(device)
+    vt.machine().pools[index].check_fits(
+        torch.empty_strided(size, stride, dtype=dtype, device="meta").untyped_storage().nbytes()
+    )
     return vt.wrap(torch.empty_strided(size, stride, dtype=dtype, device="cpu"), index)
+
+
+def _copy_from(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    """`copy_` where PyTorch passes over `__torch_dispatch__`, as `torch.tensor([1, 2], device="vgpu:0")` does."""
+    copied: torch.Tensor = vt.copy(target, source, non_blocking)
+    return copied
 
 
 def _attention(

@@ -60,10 +60,21 @@ class Machine:
             f"{here}. lab.vgpu.enable(devices={index + 1}) makes enough."
         )
 
+    def pool(self, index: int) -> MemoryPool:
+        """The memory of a device.
+
+        Raises:
+            DeviceError: when there is no such device, as for a tensor of an earlier machine that had more.
+        """
+        try:
+            return self.pools[index]
+        except IndexError:
+            return self.pools[self.check(index)]
+
     def record(self, index: int, started_ns: int) -> None:
-        """Counts an operation on the clock: it takes as long as the CPU took since `started_ns`, scaled by the profile."""
+        """Counts an operation on the clock: it takes as long as the CPU took since `started_ns`, scaled."""
         if self.timing:
-            self.clock.run(index, round((time.perf_counter_ns() - started_ns) * self._scale))
+            self.clock.run(self.check(index), round((time.perf_counter_ns() - started_ns) * self._scale))
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -5,7 +5,8 @@ out, the same operation runs on them (so results are bit-identical to the CPU's)
 device, and memory and time are accounted.
 
 Private PyTorch names used here: `torch._C._disabled_torch_function_impl`, `Tensor._make_wrapper_subclass`,
-`OpOverload._schema`, `torch.utils._mode_utils.no_dispatch`, `UntypedStorage._cdata`. Tried on torch 2.13.0.
+`OpOverload._schema`, `torch._C._current_graph_task_id`, `torch.utils._mode_utils.no_dispatch`, `UntypedStorage._cdata`.
+Tried on torch 2.13.0.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 from torch.utils._mode_utils import no_dispatch
@@ -65,6 +66,27 @@ def prepare_thread() -> None:
     thread_state.ready = True
 
 
+class _Raises(tuple[Any, ...]):
+    """An operation's result during backward that raises as soon as PyTorch looks at it.
+
+    An error that is simply raised is still set in the interpreter while the autograd engine unwinds. The engine then
+    calls the Python device guard, which fails for that reason where C++ allows no failure, and the process is aborted.
+    An error that comes from looking at a result has been taken out of the interpreter before.
+    """
+
+    def __new__(cls, error: BaseException) -> _Raises:
+        raises = super().__new__(cls)
+        raises.error = error
+        return raises
+
+    error: BaseException
+
+    def _raise(self, *args: object) -> NoReturn:
+        raise self.error
+
+    __len__ = __getitem__ = __iter__ = __str__ = __repr__ = _raise
+
+
 class VGPUTensor(torch.Tensor):
     """A tensor on a virtual GPU. Made by PyTorch's own functions with `device="vgpu:i"`, never by hand."""
 
@@ -85,14 +107,21 @@ class VGPUTensor(torch.Tensor):
         plan = _PLANS.get(func)
         if plan is None:
             plan = _PLANS[func] = _plan(func)
-        return plan(func, args, kwargs or {})
+        try:
+            return plan(func, args, kwargs or {})
+        except BaseException as error:
+            if torch._C._current_graph_task_id() == -1:
+                raise
+            return _Raises(error)
 
     # With these two, Module.to swaps a parameter for its copy in place, so that tied parameters stay tied.
     def __tensor_flatten__(self) -> tuple[list[str], tuple[int, Block]]:
         return ["_data"], (self._index, self._block)
 
     @staticmethod
-    def __tensor_unflatten__(inner: dict[str, torch.Tensor], about: tuple[int, Block], size: Any, stride: Any) -> VGPUTensor:
+    def __tensor_unflatten__(
+        inner: dict[str, torch.Tensor], about: tuple[int, Block], size: Any, stride: Any
+    ) -> VGPUTensor:
         index, block = about
         data = inner["_data"]
         return wrap_in(data, index, block) if block.key == data.untyped_storage()._cdata else wrap(data, index)
@@ -107,6 +136,32 @@ class VGPUTensor(torch.Tensor):
 
     def tolist(self) -> Any:
         return self.detach().cpu().tolist()
+
+    def new_tensor(
+        self,
+        data: Any,
+        dtype: torch.dtype | None = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        **options: Any,
+    ) -> torch.Tensor:
+        # PyTorch's own asks the device guard, which knows one device only.
+        here = self.device if device is None else device
+        return torch.tensor(data, dtype=dtype or self.dtype, device=here, requires_grad=requires_grad, **options)
+
+    def __format__(self, spec: str) -> str:
+        # torch.Tensor's own looks at the number in a tensor of exactly its class only.
+        return format(self.item() if self.dim() == 0 else str(self), spec)
+
+    @property
+    def data(self) -> torch.Tensor:
+        return torch.Tensor.data.__get__(self)  # type: ignore[attr-defined, no-any-return]
+
+    @data.setter
+    def data(self, other: torch.Tensor) -> None:
+        torch.Tensor.data.__set__(self, other)  # type: ignore[attr-defined]
+        if isinstance(other, VGPUTensor):
+            self._data, self._block, self._index = other._data, other._block, other._index
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         with no_dispatch():
@@ -127,7 +182,7 @@ def wrap(data: torch.Tensor, index: int, inputs: Sequence[VGPUTensor] = ()) -> V
         if source._block.key == key:
             return wrap_in(data, index, source._block)
     storage = data.untyped_storage()
-    return wrap_in(data, index, Block(machine().pools[index], key, storage.nbytes()))
+    return wrap_in(data, index, Block(machine().pool(index), key, storage.nbytes()))
 
 
 def wrap_in(data: torch.Tensor, index: int, block: Block) -> VGPUTensor:
@@ -154,10 +209,11 @@ def wrap_in(data: torch.Tensor, index: int, block: Block) -> VGPUTensor:
 class _Unwrapper:
     """Takes the CPU tensors out of an operation's arguments, and checks that all live on one device."""
 
-    __slots__ = ("_func", "index", "inputs")
+    __slots__ = ("_func", "_stranger", "index", "inputs")
 
     def __init__(self, func: Any) -> None:
         self._func = func
+        self._stranger: torch.Tensor | None = None
         self.index = -1
         self.inputs: list[VGPUTensor] = []
 
@@ -165,23 +221,30 @@ class _Unwrapper:
         if type(value) is VGPUTensor:
             if value._index != self.index:
                 if self.index >= 0:
-                    self._refuse(f"vgpu:{self.index}", f"vgpu:{value._index}", value)
+                    self._refuse(f"vgpu:{self.index}", value.device)
                 self.index = value._index
+                if self._stranger is not None:
+                    self._refuse(f"vgpu:{self.index}", self._stranger.device)
             self.inputs.append(value)
             return value._data
         if isinstance(value, torch.Tensor):
             # As on CUDA, a number that happens to be a CPU tensor without dimensions may take part.
-            if value.dim() and self._func not in _CPU_INDICES:
-                self._refuse(f"vgpu:{self._device_of_others()}", str(value.device), value)
+            if value.dim():
+                if self.index >= 0:
+                    self._refuse(f"vgpu:{self.index}", value.device)
+                self._stranger = value  # until it is known which device it should have been on
             return value
         if type(value) is list or type(value) is tuple:
+            if self._func in _CPU_INDICES:
+                return type(value)(map(self._index_of, value))
             return type(value)(map(self, value))
         return value
 
-    def _device_of_others(self) -> int:
-        return max(self.index, 0)
+    def _index_of(self, value: Any) -> Any:
+        """As on CUDA, an index may lie on the CPU."""
+        return value if isinstance(value, torch.Tensor) and value.device == CPU else self(value)
 
-    def _refuse(self, first: str, second: str, value: torch.Tensor) -> None:
+    def _refuse(self, first: str, second: torch.device) -> None:
         name = self._func._schema.name.replace("aten::", "")
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found at least two devices, {first} and {second}! "
@@ -241,13 +304,13 @@ def _same_layout(data: torch.Tensor, tensor: VGPUTensor) -> bool:
 
 
 def _follow(tensor: VGPUTensor) -> None:
-    """After `resize_`, `transpose_` or `out=` changed the CPU tensor's shape: the device tensor and its memory follow."""
+    """After `resize_`, `transpose_` or `out=` changed the CPU tensor: the device tensor and its memory follow."""
     data = tensor._data
     storage = data.untyped_storage()
     if tensor._block.key == storage._cdata:
         tensor._block.resize(storage.nbytes())
     else:
-        tensor._block = Block(machine().pools[tensor._index], storage._cdata, storage.nbytes())
+        tensor._block = Block(machine().pool(tensor._index), storage._cdata, storage.nbytes())
     if not _same_layout(data, tensor):
         # The device tensor's own storage is a size without bytes; it takes over that of a tensor of the new size.
         _take_over_storage(tensor, wrap_in(data, tensor._index, tensor._block))
@@ -282,8 +345,11 @@ def _place(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
 
 
 def _copy_(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    target, source = args[0], args[1]
-    non_blocking = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
+    return copy(*args, **kwargs)
+
+
+def copy(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    """Copies numbers into `target`, within a device or from one to another."""
     (to, to_index), (data, from_index) = _place(target), _place(source)
     started = time.perf_counter_ns()
     to.copy_(data)
