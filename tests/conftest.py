@@ -17,6 +17,10 @@ LEAK_SECONDS = 5.0
 """How long a process, thread or file descriptor may take to go away."""
 
 
+# Before torch is loaded: other processes share the cores, and OpenMP's threads would spin while they wait for each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Data sets are unpacked once for all test runs, and not into the user's own cache.
     cache = getattr(config, "cache", None)  # absent with `-p no:cacheprovider`
