@@ -17,7 +17,7 @@ LEAK_SECONDS = 5.0
 """How long a process, thread or file descriptor may take to go away."""
 
 
-# Before torch is loaded: other processes share the cores, and OpenMP's threads would spin while they wait for each other.
+# Before torch is loaded: other processes share the cores, and OpenMP's threads would spin while they wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
