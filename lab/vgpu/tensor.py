@@ -143,11 +143,13 @@ class VGPUTensor(torch.Tensor):
         dtype: torch.dtype | None = None,
         device: Any = None,
         requires_grad: bool = False,
-        **options: Any,
+        pin_memory: bool = False,
     ) -> torch.Tensor:
         # PyTorch's own asks the device guard, which knows one device only.
         here = self.device if device is None else device
-        return torch.tensor(data, dtype=dtype or self.dtype, device=here, requires_grad=requires_grad, **options)
+        return torch.tensor(
+            data, dtype=dtype or self.dtype, device=here, requires_grad=requires_grad, pin_memory=pin_memory
+        )
 
     def __format__(self, spec: str) -> str:
         # torch.Tensor's own looks at the number in a tensor of exactly its class only.

@@ -198,10 +198,11 @@ def test_unknown_hardware_names_the_nearest():
         vgpu.enable(hardware="clasroom")
 
 
-def test_before_enable_there_are_none():
-    program = "from lab import vgpu\ntry: vgpu.current()\nexcept RuntimeError as error: print(error)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert "call lab.vgpu.enable(devices=2) first" in done.stdout
+def test_before_enable_there_are_none(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lab.vgpu.tensor._machine", None)
+    for use in (vgpu.current, lambda: torch.zeros(1, device="vgpu:0")):
+        with pytest.raises(DeviceError, match=r"no virtual GPUs yet: call lab.vgpu.enable\(devices=2\) first"):
+            use()
 
 
 def test_enable_again_starts_afresh_with_other_settings():
