@@ -287,3 +287,11 @@ def test_light_and_dark_differ(state: RunState) -> None:
 )
 def test_numbers_read_well(text: str, wanted: str) -> None:
     assert text == wanted
+
+
+def test_the_timelines_table_has_the_charts_zero() -> None:
+    state = factory.folded(factory.events(steps=3))
+    state.apply(Span("cpu", 0, 2, "data", "batch", 2 * factory.STEP_NS - 500_000, 2 * factory.STEP_NS - 400_000))
+    rows = figures.table(state, "timeline").rows
+    assert rows[0] == ("cpu", "data", "batch", "-500 µs", "100 µs", "")
+    assert ("vgpu:0", "transfer", "vgpu:0 → vgpu:1", "200 µs", "40.0 µs", "368.6 kB") in rows

@@ -11,6 +11,8 @@ from widgets.figures._theme import Spec, Theme
 from widgets.figures._units import human_bytes, human_count
 
 TITLE = "Placement graph"
+TALLEST = 560
+"""Height in pixels that many lanes share, while each keeps room for upright names."""
 NARROW = 8
 """With more columns, boxes turn tall and their names upright."""
 
@@ -30,7 +32,7 @@ def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
     for device in devices:
         tops[device] = top
         top += plan.rows[device] + 0.2
-    lane_px = 112 if upright else 84
+    lane_px = max(66.0, min(112.0 if upright else 84.0, TALLEST / top))
     height = round(50 + lane_px * max(2.0, top))
     places = [(float(box.column), tops[box.device] + 0.68 + box.row) for box in plan.boxes]
     tall = 0.7 if upright else 0.5

@@ -92,7 +92,7 @@ def _title(state: RunState) -> str:
     if not state.evaluations:
         return "Loss"
     last = state.evaluations[-1]
-    return f"Loss · test accuracy {last.accuracy:.1%} after epoch {last.epoch}"
+    return f"Loss · test accuracy {last.accuracy:.1%} at step {last.step:,}"
 
 
 def latest(state: RunState) -> float:

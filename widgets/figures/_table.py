@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lab.state import RunState
 from widgets.figures import _theme as theming
 from widgets.figures._busy import ORDER
+from widgets.figures._timeline import window
 from widgets.figures._units import duration, human_bytes, human_count, significant
 
 MAX_ROWS = 200
@@ -41,16 +42,17 @@ def _loss(state: RunState) -> Table:
         for rank, series in state.loss.items()
         for x, y in list(zip(series.x, series.y, strict=True))[:: -max(1, len(series) // 40)]
     ]
-    tests = [
-        (f"{e.step:,}", f"test, epoch {e.epoch}", significant(e.loss, 4), f"{e.accuracy:.2%}")
-        for e in state.evaluations
-    ]
+    tests = [(f"{e.step:,}", "test", significant(e.loss, 4), f"{e.accuracy:.2%}") for e in state.evaluations]
     return _limited(("step", "of", "loss", "accuracy"), tests[::-1] + rows)
 
 
 def _timeline(state: RunState, step: int | None) -> Table:
-    spans = sorted(state.spans.get(step, []) if step is not None else [], key=lambda span: span.start_ns)
-    first = spans[0].start_ns if spans else 0
+    """The chart's spans with the chart's zero, and what the host did for this step, perhaps before it."""
+    devices = theming.lanes(state)
+    shown = window(state, step, devices) if step is not None else []
+    first = min((span.start_ns for span in shown), default=0)
+    host = [span for span in state.spans.get(step, []) if span.device not in devices] if step is not None else []
+    spans = sorted([*shown, *host], key=lambda span: span.start_ns)
     rows = [
         (
             span.device,

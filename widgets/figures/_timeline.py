@@ -26,7 +26,7 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
     """The spans of `step`; of the last complete one when it is None."""
     step = state.timeline_step if step is None else step
     devices = theming.lanes(state)
-    spans = _window(state, step, devices) if step is not None else []
+    spans = window(state, step, devices) if step is not None else []
     height = 104 + LANE_HEIGHT * max(2, len(devices))
     if not spans:
         text = "No run yet" if state.started is None else "Waiting for the first complete step"
@@ -71,7 +71,7 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
     return figure
 
 
-def _window(state: RunState, step: int, devices: list[str]) -> list[Span]:
+def window(state: RunState, step: int, devices: list[str]) -> list[Span]:
     """The step's spans on the devices, from its first work to its last: waits that reach in from before are cut there,
     and a device that is done early waits for the others (that wait is booked on the next step, once it begins)."""
     spans = [span for span in state.spans.get(step, []) if span.device in devices]

@@ -16,7 +16,7 @@ def time_unit(ns: float) -> tuple[int, str]:
 
 def duration(ns: float) -> str:
     """`1.27 ms`, with three significant digits."""
-    unit, symbol = time_unit(ns)
+    unit, symbol = time_unit(abs(ns))
     return f"{significant(ns / unit)} {symbol}"
 
 

@@ -108,7 +108,7 @@ class Painter:
 
     def _eta(self, state: RunState) -> str:
         """From the pace since the first step was seen, on the wall clock."""
-        if state.started is None or state.status != "running" or not state.step:
+        if state.started is None or state.status != "running" or not 0 < state.step < state.started.total_steps:
             return ""
         if self._began is None:
             self._began = (self._now(), state.step)
@@ -149,7 +149,8 @@ def says(state: RunState) -> str:
     transfers = sum(share.get("transfer", 0.0) for share in shares.values()) / len(shares)
     took = f"{transfers:.0%}" if transfers >= 0.01 else text.LITTLE
     sentences = [text.WAITS_MOST.format(device=device, share=waiting), text.TRANSFERS_TOOK.format(share=took)]
-    if state.started.experiment.get("microbatches", 1) == 1 and waiting > 0.25:
+    asked = state.started.experiment
+    if asked.get("microbatches", 1) == 1 and asked.get("batch_size", 0) % 4 == 0 and waiting > 0.25:
         sentences.append(text.TRY_MICROBATCHES)
     return " ".join(sentences)
 
@@ -167,7 +168,8 @@ def _status(state: RunState, session: Session, override: str | None) -> dict[str
         return {"state": "stopping", "text": text.STOPPING}
     if state.started is None:
         return {"state": "starting", "text": text.STARTING}
-    return {"state": "running", "text": text.RUNNING.format(**numbers) if state.step else text.PREPARING}
+    words = text.PREPARING if not state.step else text.RUNNING if state.step < total else text.TESTING
+    return {"state": "running", "text": words.format(**numbers)}
 
 
 def _progress(state: RunState) -> float:

@@ -157,7 +157,7 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
             )
         with gr.Row(elem_id="lab-main", equal_height=False):
             with gr.Column(elem_id="lab-controls", min_width=320):
-                controls = _controls(default)
+                controls = Controls(default)
             with gr.Column(elem_id="lab-instruments", min_width=320):
                 bench = gr.HTML(
                     html_template=static.bench(),
@@ -185,7 +185,7 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
     return page
 
 
-class _controls:  # noqa: N801 - it is called like a function, in the page's layout
+class Controls:
     """The cards on the left; `inputs` are the values that a run is made of, in the order of `forms.CONTROLS`."""
 
     def __init__(self, default: Experiment) -> None:

@@ -60,12 +60,15 @@ function applyTable(card, table) {
   box.replaceChildren(node, note);
 }
 
-// Charts that stand side by side share the height of the taller.
+// Charts that stand side by side share the height of the taller, within reason.
+const tallest = 340;
 function applyHeights() {
   const cards = [...element.querySelectorAll("[data-figure]")].filter((card) => frame.figures[card.dataset.figure]);
   for (const card of cards) {
     const row = cards.filter((other) => other.offsetTop === card.offsetTop);
-    const height = `${Math.max(...row.map((other) => frame.figures[other.dataset.figure].height))}px`;
+    const own = frame.figures[card.dataset.figure].height;
+    const others = Math.max(...row.map((other) => frame.figures[other.dataset.figure].height));
+    const height = `${Math.max(own, Math.min(others, tallest))}px`;
     const plot = find("[data-plot]", card);
     if (plot.style.height !== height) plot.style.height = height;
   }
