@@ -11,7 +11,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
@@ -22,6 +21,9 @@ from lab.timing.virtual import VirtualTimer
 FLUSH_SECONDS = 0.05
 TRIFLE_NS = 5_000
 """A turn that a transfer cuts off this soon was only opened; what it did is the hooks' own time."""
+
+SHORTEST_WAIT_NS = 10_000
+"""A shorter gap is the time that the host takes between two operations."""
 
 SpanRow = tuple[str, int, int, SpanKind, str, int, int, int, int, int, str]
 """A Span's fields in order: what goes over the pipe, being much cheaper to make and to pickle."""
@@ -234,7 +236,7 @@ class WaitFinder:
         self._last_end: dict[str, int] = dict.fromkeys(self._devices, 0)
 
     def waits(self, spans: Sequence[Span]) -> list[Span]:
-        """The waits of one step's spans (at least a microsecond long)."""
+        """The waits of one step's spans."""
         lanes: dict[str, list[Span]] = {device: [] for device in self._devices}
         for span in spans:
             for device in {span.device, span.peer}:
@@ -244,7 +246,7 @@ class WaitFinder:
         for device, own in lanes.items():
             last = self._last_end[device]
             for span in sorted(own, key=lambda span: span.start_ns):
-                if span.start_ns - last >= 1_000:
+                if span.start_ns - last >= SHORTEST_WAIT_NS:
                     blocker = _busiest(spans, device, last, span.start_ns)
                     found.append(Span(device, span.rank, span.step, "wait", blocker, last, span.start_ns))
                 last = max(last, span.end_ns)
@@ -260,8 +262,3 @@ def _busiest(spans: Sequence[Span], waiting: str, start: int, end: int) -> str:
             overlap[span.device] += max(0, min(end, span.end_ns) - max(start, span.start_ns))
     name, most = max(overlap.items(), key=lambda item: item[1], default=("", 0))
     return name if most else "host"
-
-
-def describe(rows: Sequence[Any]) -> tuple[Span, ...]:
-    """Rows as spans, for a failure's last words."""
-    return tuple(Span(*row) for row in rows)

@@ -32,10 +32,10 @@ class WallTimer:
         return time.perf_counter_ns() - self._origin
 
     def begin(self, device: str) -> int:
-        return self.now_ns()
+        return self.now_ns() if self._synchronized else time.perf_counter_ns() - self._origin
 
     def end(self, mark: int) -> tuple[int, int]:
-        return mark, self.now_ns()
+        return mark, self.now_ns() if self._synchronized else time.perf_counter_ns() - self._origin
 
     def read(self, interval: tuple[int, int]) -> tuple[int, int]:
         return interval

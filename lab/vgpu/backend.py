@@ -128,12 +128,15 @@ def _attention(
     """Takes the kernel that the CPU would take, so that the result is the CPU's to the bit."""
     options: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
     plain = [tensor._data if isinstance(tensor, vt.VGPUTensor) else tensor for tensor in (query, key, value, attn_mask)]
-    choice = torch._fused_sdp_choice(*plain, **options, enable_gqa=enable_gqa)  # type: ignore[attr-defined]
+    choose: Any = torch._fused_sdp_choice
+    choice = choose(*plain, **options, enable_gqa=enable_gqa)
     if choice == _FLASH:
-        return vt.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=attn_mask, **options)[0]
-    return vt.aten._scaled_dot_product_attention_math(
-        query, key, value, attn_mask=attn_mask, **options, enable_gqa=enable_gqa
-    )[0]
+        flash = vt.aten._scaled_dot_product_flash_attention_for_cpu
+        result: torch.Tensor = flash(query, key, value, attn_mask=attn_mask, **options)[0]
+    else:
+        plainly = vt.aten._scaled_dot_product_attention_math
+        result = plainly(query, key, value, attn_mask=attn_mask, **options, enable_gqa=enable_gqa)[0]
+    return result
 
 
 def _factory(op: Any, *args: Any, **kwargs: Any) -> Any:

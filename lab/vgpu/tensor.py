@@ -98,8 +98,8 @@ class VGPUTensor(torch.Tensor):
     # Outputs are wrapped below autograd already; the default would wrap them once more above it, slowly.
     __torch_function__ = torch._C._disabled_torch_function_impl
 
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
+    @classmethod  # type: ignore[assignment, override, unused-ignore]
+    def __torch_dispatch__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if not thread_state.ready:
@@ -165,7 +165,7 @@ class VGPUTensor(torch.Tensor):
         if isinstance(other, VGPUTensor):
             self._data, self._block, self._index = other._data, other._block, other._index
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         with no_dispatch():
             text = repr(self._data.detach())
         about = [f"device='{self.device}'"]
@@ -191,7 +191,7 @@ def wrap_in(data: torch.Tensor, index: int, block: Block) -> VGPUTensor:
     device = _DEVICES.get(index)
     if device is None:
         device = _DEVICES[index] = torch.device("vgpu", index)
-    tensor: VGPUTensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+    tensor: VGPUTensor = torch.Tensor._make_wrapper_subclass(
         VGPUTensor,
         data.size(),
         strides=data.stride(),
