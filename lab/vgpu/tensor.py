@@ -96,10 +96,10 @@ class VGPUTensor(torch.Tensor):
     _index: int
 
     # Outputs are wrapped below autograd already; the default would wrap them once more above it, slowly.
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
-    @classmethod  # type: ignore[assignment, override, unused-ignore]
-    def __torch_dispatch__(
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if not thread_state.ready:
