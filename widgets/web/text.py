@@ -42,6 +42,12 @@ PANEL = {
 
 # -- instruments
 BENCH = {
+    "title": TITLE,
+    "timeline_chart": "Device timeline",
+    "loss_chart": "Loss",
+    "graph_chart": "Placement graph",
+    "busy_chart": "Busy and waiting",
+    "memory_chart": "Memory",
     "loss": "Loss",
     "step_time": "Step time",
     "waiting": "Waiting",
