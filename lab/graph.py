@@ -132,7 +132,8 @@ def trace(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tensor
         return _trace(copy.deepcopy(net).to("meta"), layers, inputs.to("meta"), targets.to("meta"))
     except (RuntimeError, NotImplementedError):
         # The net looks at numbers (`.item()`, a branch on a value), which the meta device does not have.
-        return _trace(copy.deepcopy(net).cpu(), layers, inputs, targets)
+        with torch.random.fork_rng(devices=[]):
+            return _trace(copy.deepcopy(net).cpu(), layers, inputs, targets)
 
 
 def _trace(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tensor) -> Trace:
