@@ -193,3 +193,12 @@ def test_dark_and_another_net(open_tab: Callable[[], Tab]) -> None:
     expect(page.locator("[data-layer='blocks.0']")).to_be_visible()
     page.get_by_text("One device", exact=True).click()
     expect(page.locator("#lab-panel")).to_be_hidden()
+
+
+def test_closing_the_server_ends_the_runs_of_open_tabs(browser: Browser) -> None:
+    with serving(ENDLESS, port=0) as other:
+        tab = Tab(browser, other.url)
+        tab.running()
+        (run,) = other.sessions.live()
+    until(lambda: run.done)
+    tab.context.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import logging
 import socket
 import threading
 import warnings
@@ -98,7 +99,18 @@ def serving(
         yield Served(_url(host, port), sessions)
     finally:
         sessions.close()
-        blocks.close(verbose=False)
+        _close(blocks)
+
+
+def _close(blocks: gr.Blocks) -> None:
+    """Ends the server at once. Open tabs never let go of their connections, so these are cut; uvicorn would log each as
+    an error."""
+    log = logging.getLogger("uvicorn.error")
+    was, log.disabled = log.disabled, True
+    if getattr(blocks, "server", None) is not None:
+        blocks.server.force_exit = True
+    blocks.close(verbose=False)
+    log.disabled = was
 
 
 def _routes(sessions: Sessions) -> list[Route]:
