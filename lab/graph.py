@@ -158,6 +158,8 @@ class _Follower(TorchDispatchMode):
         self.nodes: dict[str, _Node] = {INPUT: _Node("input")}
         self.edges: dict[tuple[str, str], _Edge] = {}
         self._origin: dict[int, str] = {}
+        state = [*net.parameters(), *net.buffers()]
+        self._state = {tensor.untyped_storage()._cdata for tensor in state}
         self._kept: list[Tensor] = []  # a storage that is gone could lend its identity to another
         self._inside: str | None = None
         self._turn: tuple[str, str] | None = None
@@ -253,6 +255,8 @@ class _Follower(TorchDispatchMode):
             if len(sources) > 1:
                 owner = self._join(func, operands)
         for tensor in outputs:
+            if tensor.untyped_storage()._cdata in self._state:
+                continue  # a view of a weight, or a running mean: no layer makes it
             fresh = tensor.untyped_storage()._cdata not in self._origin
             if fresh and self._turn is not None and self._turn[1] in self.nodes:
                 self.nodes[self._turn[1]].activation_bytes += tensor.numel() * tensor.element_size()

@@ -29,8 +29,8 @@ SpanRow = tuple[str, int, int, SpanKind, str, int, int, int, int, int, str]
 """A Span's fields in order: what goes over the pipe, being much cheaper to make and to pickle."""
 
 
-_Turn = tuple[SpanKind, str, str, Mark, int]
-"""Kind, layer, device, the beginning, and when that was by `time.perf_counter_ns`."""
+_Turn = tuple[SpanKind, str, str, int, Mark, int]
+"""Kind, layer, device, microbatch, the beginning, and when that was by `time.perf_counter_ns`."""
 _RawSpan = tuple[str, SpanKind, str, Interval, int, int, str]
 """Device, kind, name, interval, bytes, microbatch, peer. Kept short: it is made between a device's operations, where
 every line of Python is slow, because what the operations computed has filled the caches."""
@@ -100,19 +100,19 @@ class Recorder:
         turn = self._turn
         if turn is not None:
             self._turn = None
-            kind, layer, device, mark, _ = turn
+            kind, layer, device, microbatch, mark, _ = turn
             interval = self.timer.end(mark)
             if interval is not None:
-                self._step.spans.append((device, kind, layer, interval, 0, self.microbatch, ""))
+                self._step.spans.append((device, kind, layer, interval, 0, microbatch, ""))
 
     def _begin_turn(self, kind: SpanKind, layer: str) -> None:
         turn = self._turn
         if turn is not None:
-            if turn[1] == layer and turn[0] == kind:
+            if turn[1] == layer and turn[0] == kind and turn[3] == self.microbatch:
                 return
             self.end_turn()
         device = self.placement[layer]
-        self._turn = (kind, layer, device, self.timer.begin(device), time.perf_counter_ns())
+        self._turn = (kind, layer, device, self.microbatch, self.timer.begin(device), time.perf_counter_ns())
 
     @contextmanager
     def span(self, kind: SpanKind, devices: Sequence[str], name: str) -> Iterator[None]:
@@ -133,7 +133,7 @@ class Recorder:
             return
         turn = self._turn
         if turn is not None:
-            if time.perf_counter_ns() - turn[4] < TRIFLE_NS:
+            if time.perf_counter_ns() - turn[5] < TRIFLE_NS:
                 self._turn = None
             else:
                 self.end_turn()
@@ -144,7 +144,7 @@ class Recorder:
         if interval is not None:
             self._add_transfer(source, target, size, interval)
         if turn is not None:
-            self._turn = (*turn[:3], self.timer.begin(turn[2]), time.perf_counter_ns())
+            self._turn = (*turn[:4], self.timer.begin(turn[2]), time.perf_counter_ns())
 
     def _on_virtual_transfer(self, source: str, target: str, size: int, interval: Interval) -> None:
         if not self._active:
@@ -153,7 +153,7 @@ class Recorder:
         if turn is not None and turn[2] in (source, target):
             # The copy stands between two parts of this turn.
             self.end_turn()
-            self._turn = (*turn[:3], self.timer.begin(turn[2]), turn[4])
+            self._turn = (*turn[:4], self.timer.begin(turn[2]), turn[5])
         self._add_transfer(source, target, size, interval)
 
     def _add_transfer(self, source: str, target: str, size: int, interval: Interval) -> None:

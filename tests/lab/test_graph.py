@@ -90,6 +90,14 @@ def test_nets_flops_by_hand(net_graph: PlacementGraph):
     assert found["input"].forward_flops == found["loss"].forward_flops == 0
 
 
+def test_activations_are_what_forward_makes_and_no_weights():
+    made = traced(nets.build("net", data.REGISTRY["mnist"].spec), torch.zeros(B, 1, 28, 28))
+    pooled = B * 10 * 12 * 12
+    # The convolution, the pooling with its indices (int64), the ReLU.
+    assert made.activation_bytes("conv1") == 4 * B * 10 * 24 * 24 + (4 + 8) * pooled + 4 * pooled
+    assert made.activation_bytes("fc1") == 2 * 4 * B * 50  # the layer, the ReLU
+
+
 class Residual(nn.Module):
     """y = first(x); z = second(relu(y)) + y; the sum joins two layers' outputs."""
 
