@@ -10,7 +10,7 @@ This file turns patterns into a device for every layer, and finds good placement
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -101,33 +101,14 @@ def _assign(costs: Sequence[LayerCost], devices: Sequence[str], bounds: Sequence
 
 
 def _cut(costs: Sequence[LayerCost], capacities: Sequence[int | None]) -> list[int]:
-    """Bounds of the stages: stage d runs the layers `bounds[d]` to `bounds[d + 1] - 1`. A stage may be empty."""
-    count = len(costs)
-    time, memory = [0], [0]
-    for cost in costs:
-        time.append(time[-1] + cost.time_ns)
-        memory.append(memory[-1] + cost.memory_bytes)
+    """Bounds of the stages: stage d runs the layers `bounds[d]` to `bounds[d + 1] - 1`. A stage may be empty.
 
-    # best[i]: (slowest stage, bytes crossing, bounds) of the best way to run the first i layers on the devices so far.
-    best: list[tuple[int, int, list[int]] | None] = [(0, 0, [0])] + [None] * count
-    for capacity in capacities:
-        step: list[tuple[int, int, list[int]] | None] = [None] * (count + 1)
-        for start, before in enumerate(best):
-            if before is None:
-                continue
-            slowest, crossing, bounds = before
-            for end in range(start, count + 1):
-                if capacity is not None and memory[end] - memory[start] > capacity:
-                    break
-                cut_bytes = costs[end - 1].output_bytes if start < end < count else 0
-                option = (max(slowest, time[end] - time[start]), crossing + cut_bytes, [*bounds, end])
-                known = step[end]
-                if known is None or option[:2] < known[:2]:
-                    step[end] = option
-        best = step
-    solution = best[count]
-    if solution is None:
-        needed = memory[-1]
+    In two passes, since a cut whose first stages are not the fastest may still be the one that moves fewest bytes:
+    first how fast the slowest stage can be, then the fewest bytes among the cuts with no slower one.
+    """
+    fastest = _sweep(costs, capacities, None, lambda slowest, time_ns, _: max(slowest, time_ns))
+    if fastest is None:
+        needed = sum(cost.memory_bytes for cost in costs)
         limit = sum(capacity for capacity in capacities if capacity is not None)
         largest = max(costs, key=lambda cost: cost.memory_bytes)
         raise PlacementError(
@@ -135,4 +116,45 @@ def _cut(costs: Sequence[LayerCost], capacities: Sequence[int | None]) -> list[i
             f"{largest.path!r} {largest.memory_bytes / 1e6:.1f} MB, and the {len(capacities)} devices hold "
             f"{limit / 1e6:.1f} MB together. Use more devices, more memory, or a smaller batch."
         )
-    return solution[2]
+    fewest = _sweep(costs, capacities, fastest[0], lambda crossing, _, cut_bytes: crossing + cut_bytes)
+    return (fewest or fastest)[1]
+
+
+def _sweep(
+    costs: Sequence[LayerCost],
+    capacities: Sequence[int | None],
+    slowest_ns: int | None,
+    combine: Callable[[int, int, int], int],
+) -> tuple[int, list[int]] | None:
+    """The least value of a cut and its bounds; None when none fits.
+
+    Args:
+        slowest_ns: no stage may take longer; None for no limit.
+        combine: (value of the stages before, time of this stage, bytes that leave it) -> value with this stage.
+    """
+    count = len(costs)
+    time, memory = [0], [0]
+    for cost in costs:
+        time.append(time[-1] + cost.time_ns)
+        memory.append(memory[-1] + cost.memory_bytes)
+
+    # best[i]: the least value of running the first i layers on the devices so far, and how.
+    best: list[tuple[int, list[int]] | None] = [(0, [0])] + [None] * count
+    for capacity in capacities:
+        step: list[tuple[int, list[int]] | None] = [None] * (count + 1)
+        for start, before in enumerate(best):
+            if before is None:
+                continue
+            value, bounds = before
+            for end in range(start, count + 1):
+                if capacity is not None and memory[end] - memory[start] > capacity:
+                    break
+                if slowest_ns is not None and time[end] - time[start] > slowest_ns:
+                    break
+                cut_bytes = costs[end - 1].output_bytes if start < end < count else 0
+                option = combine(value, time[end] - time[start], cut_bytes)
+                known = step[end]
+                if known is None or option < known[0]:
+                    step[end] = (option, [*bounds, end])
+        best = step
+    return best[count]
