@@ -1,10 +1,8 @@
-"""The page's controls, frames and handlers, without a browser."""
+"""What the page does on each event, without a browser."""
 
 from __future__ import annotations
 
 import json
-import math
-import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -12,37 +10,12 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from lab import nets
-from lab.errors import ExperimentError
 from lab.experiment import Experiment
-from lab.state import RunState
-from tests.widgets import events_factory as factory
 from tests.widgets.fakes import FakeRun
-from widgets.web import form as forms
-from widgets.web import serve, static, text
-from widgets.web.frame import Painter, kpis, says
+from tests.widgets.forms_factory import DEFAULT, VALUES
+from widgets.web import static, text
 from widgets.web.page import Handlers, build
-from widgets.web.sessions import Session, Sessions
-
-DEFAULT = Experiment(strategy="model_parallel", placement={"conv1": "vgpu:0", "*": "vgpu:1"}, steps=40)
-VALUES: dict[str, Any] = {
-    "strategy": "model_parallel",
-    "net": "net",
-    "virtual": 2,
-    "real": [],
-    "device": "cpu",
-    "panel": {"chosen": factory.PLACEMENT},
-    "batch_size": 64,
-    "microbatches": 1,
-    "length": 40,
-    "unit": "steps",
-    "lr": 0.01,
-    "seed": 0,
-}
-
-
-def form(**changes: Any) -> forms.Form:
-    return forms.Form(**{**VALUES, **changes})
+from widgets.web.sessions import Sessions
 
 
 def tab(key: str) -> Any:
@@ -51,159 +24,6 @@ def tab(key: str) -> Any:
 
 def frames(stream: Iterator[tuple[Any, ...]]) -> list[dict[str, Any]]:
     return [json.loads(parts[0]) for parts in stream]
-
-
-# -- the form --------------------------------------------------------------------------------------------------------
-
-
-def test_the_form_of_the_default_is_the_default() -> None:
-    assert form().experiment(DEFAULT) == DEFAULT
-
-
-def test_fields_without_a_control_keep_the_default() -> None:
-    default = DEFAULT.replace(optimizer="adam", memory_mb=500.0)
-    experiment = form(lr=0.001).experiment(default)
-    assert (experiment.optimizer, experiment.memory_mb, experiment.lr) == ("adam", 500.0, 0.001)
-
-
-def test_one_device_ignores_what_only_several_need() -> None:
-    experiment = form(strategy="single", device="vgpu:3", microbatches=7, panel=None).experiment(DEFAULT)
-    assert (experiment.strategy, experiment.devices, experiment.microbatches) == ("single", ("vgpu:3",), 1)
-
-
-def test_every_problem_is_reported_at_once() -> None:
-    with pytest.raises(ExperimentError) as caught:
-        form(batch_size=63, microbatches=4, lr=0, virtual=9, seed=None).experiment(DEFAULT)
-    assert {problem.field for problem in caught.value.problems} >= {"microbatches", "lr", "devices", "seed"}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"net": "nett"},
-        {"net": ["net"]},
-        {"strategy": "magic"},
-        {"strategy": None},
-        {"virtual": "two"},
-        {"virtual": 1.5},
-        {"virtual": math.nan},
-        {"virtual": 0},
-        {"real": ["cuda:99"]},
-        {"real": "cpu"},
-        {"panel": None},
-        {"panel": {"chosen": {"conv1": 3}}},
-        {"panel": {"chosen": {"conv9": "vgpu:0", "conv1": "vgpu:1"}}},
-        {"panel": {"chosen": {"conv1": "vgpu:7"}}},
-        {"panel": {"chosen": "best"}},
-        {"batch_size": None},
-        {"batch_size": -1},
-        {"batch_size": 100_000},
-        {"lr": math.nan},
-        {"length": 0},
-        {"length": None},
-    ],
-)
-def test_no_value_from_a_client_gets_past_the_checks(changes: dict[str, Any]) -> None:
-    if changes in ({"length": None}, {"real": "cpu"}):
-        form(**changes).experiment(DEFAULT)  # left out: the default holds
-        return
-    with pytest.raises(ExperimentError) as caught:
-        form(**changes).experiment(DEFAULT)
-    assert all(problem.message for problem in caught.value.problems)
-
-
-def test_patterns_are_short_and_mean_the_same() -> None:
-    assert forms.patterns(factory.PLACEMENT) == {"conv1": "vgpu:0", "*": "vgpu:1"}
-    assert forms.patterns({"a": "cpu"}) == {"*": "cpu"}
-
-
-@pytest.mark.parametrize("net", nets.NAMES)
-def test_the_panel_lists_the_layers_of_every_net(net: str) -> None:
-    panel = forms.panel(net, ["vgpu:0", "vgpu:1"], factory.PLACEMENT)
-    assert panel["layers"] == list(nets.layer_names(net, nets.REGISTRY[net].default_data))
-    assert panel["chosen"] == (factory.PLACEMENT if net == "net" else "even")
-
-
-def test_layers_move_off_a_device_that_is_gone() -> None:
-    panel = forms.panel("net", ["vgpu:0"], factory.PLACEMENT)
-    assert set(panel["chosen"].values()) == {"vgpu:0"}
-
-
-# -- frames ----------------------------------------------------------------------------------------------------------
-
-
-def test_kpis_are_the_events_numbers() -> None:
-    shown = kpis(factory.folded(factory.events(steps=50)))
-    assert shown["step_time"] == ("1.27 ms", text.CLOCKS["virtual"])
-    assert shown["crossing"][0] == "737.3 kB"
-    assert shown["waiting"][0] == f"{(660 + 450) / 2 / 1270:.0%}"
-    assert all(value == text.NO_VALUE for value, _ in kpis(RunState()).values())
-
-
-def test_a_frame_is_json_even_with_nan_and_only_changed_figures_get_a_new_revision() -> None:
-    now = [0.0]
-    state = factory.folded(factory.events(steps=30))
-    painter = Painter("r", DEFAULT, state, now=lambda: now[0])
-    session = Session("a")
-    first = json.loads(painter.paint(session))
-    assert first["kpis"]["loss"][0] != "NaN"
-    state.apply(factory.StepFinished(30, 0, float("nan"), 64, 0.001, 31 * factory.STEP_NS))
-    now[0] = 0.3
-    second = json.loads(painter.paint(session))
-    assert second["kpis"]["loss"][0] == "NaN"
-    revisions = {
-        name: (first["figures"][name]["revision"], second["figures"][name]["revision"]) for name in first["figures"]
-    }
-    assert [name for name, (before, after) in revisions.items() if before != after] == ["loss"]
-    assert json.loads(painter.paint(Session("a", theme="dark")))["figures"]["busy"]["revision"] > revisions["busy"][1]
-
-
-def test_the_time_left_follows_the_pace() -> None:
-    now = [100.0]
-    state = factory.folded(factory.events(steps=100, total_steps=1_100))
-    painter = Painter("r", DEFAULT, state, now=lambda: now[0])
-    assert json.loads(painter.paint(Session("a")))["eta"] == ""
-    for step in range(100, 200):
-        state.apply_all(factory.step_events(step))
-    now[0] = 110.0
-    assert json.loads(painter.paint(Session("a")))["eta"] == text.TIME_LEFT.format(time="1 min 30 s")
-
-
-def test_a_failure_is_shown_with_cause_advice_and_traceback() -> None:
-    state = factory.folded(factory.events(steps=3))
-    state.apply(factory.failed())
-    state.apply(factory.finished("failed", 3))
-    frame = json.loads(Painter("r", DEFAULT, state).paint(Session("a")))
-    assert frame["status"] == {"state": "failed", "text": "Failed after 3 of 938 steps"}
-    assert frame["alert"]["items"] == ["the worker was killed by signal 9"]
-    assert frame["alert"]["advice"] == "Run it again."
-    assert "Traceback" in frame["alert"]["traceback"]
-
-
-def test_the_frame_has_data_source_code_and_layers() -> None:
-    frame = json.loads(Painter("r", DEFAULT, factory.folded(factory.events(steps=3))).paint(Session("a")))
-    assert frame["data"].startswith("MNIST: 60,000 training and 10,000 test samples, bundled")
-    assert frame["clock"] == "simulated clock"
-    assert eval_experiment(frame["code"]) == DEFAULT
-    assert frame["layers"]["conv1"]["device"] == "vgpu:0"
-    assert "260 params" in frame["layers"]["conv1"]["about"]
-
-
-def eval_experiment(code: str) -> Experiment:
-    """The Experiment that the shown code makes, without starting it."""
-    names: dict[str, Any] = {"__name__": "shown"}
-    exec(code, names)
-    return names["experiment"]
-
-
-def test_what_the_numbers_say() -> None:
-    said = says(factory.folded(factory.events(steps=5)))
-    assert "vgpu:0 waited 52%" in said
-    assert text.TRY_MICROBATCHES in said
-    assert says(RunState()) == ""
-
-
-# -- handlers --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -296,9 +116,6 @@ def test_arranging_follows_net_and_devices(sessions: Sessions) -> None:
     assert (several.visible, device.visible) == (False, True)
 
 
-# -- the page and its server -----------------------------------------------------------------------------------------
-
-
 def test_every_default_can_be_built(sessions: Sessions) -> None:
     for default in (DEFAULT, Experiment(), Experiment(net="gpt", strategy="model_parallel", placement="auto")):
         page = build(default, sessions)
@@ -319,28 +136,3 @@ def test_every_colour_variable_is_defined() -> None:
     used = set(re.findall(r"var\((--lab-[\w-]+)\)", css + static.read("panel.js")))
     defined = set(re.findall(r"(--lab-[\w-]+):", css)) | {"--lab-device"}
     assert used <= defined
-
-
-def test_a_taken_port_is_a_sentence() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(serve.ServeError, match=f"port {port} on 127.0.0.1 is taken"):
-            serve.serve(DEFAULT, port=port, open_browser=False)
-
-
-@pytest.mark.parametrize(
-    ("host", "port"), [("203.0.113.7", 7860), ("no.such.host.invalid", 7860), ("127.0.0.1", 70_000)]
-)
-def test_a_host_or_port_that_cannot_be_is_a_sentence(host: str, port: int) -> None:
-    with pytest.raises(serve.ServeError, match=r"cannot listen on|ports go from 1"):
-        serve.serve(DEFAULT, host=host, port=port, open_browser=False)
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [("127.0.0.1", "http://127.0.0.1:1/"), ("0.0.0.0", "http://localhost:1/"), ("::1", "http://[::1]:1/")],
-)
-def test_the_address_can_be_typed(host: str, url: str) -> None:
-    assert serve._url(host, 1) == url

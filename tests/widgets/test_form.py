@@ -1,0 +1,87 @@
+"""What the controls say becomes an Experiment, or a list of problems."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from lab import nets
+from lab.errors import ExperimentError
+from tests.widgets import events_factory as factory
+from tests.widgets.forms_factory import DEFAULT, form
+from widgets.web import form as forms
+
+
+def test_the_form_of_the_default_is_the_default() -> None:
+    assert form().experiment(DEFAULT) == DEFAULT
+
+
+def test_fields_without_a_control_keep_the_default() -> None:
+    default = DEFAULT.replace(optimizer="adam", memory_mb=500.0)
+    experiment = form(lr=0.001).experiment(default)
+    assert (experiment.optimizer, experiment.memory_mb, experiment.lr) == ("adam", 500.0, 0.001)
+
+
+def test_one_device_ignores_what_only_several_need() -> None:
+    experiment = form(strategy="single", device="vgpu:3", microbatches=7, panel=None).experiment(DEFAULT)
+    assert (experiment.strategy, experiment.devices, experiment.microbatches) == ("single", ("vgpu:3",), 1)
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    with pytest.raises(ExperimentError) as caught:
+        form(batch_size=63, microbatches=4, lr=0, virtual=9, seed=None).experiment(DEFAULT)
+    assert {problem.field for problem in caught.value.problems} >= {"microbatches", "lr", "devices", "seed"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"net": "nett"},
+        {"net": ["net"]},
+        {"strategy": "magic"},
+        {"strategy": None},
+        {"virtual": "two"},
+        {"virtual": 1.5},
+        {"virtual": math.nan},
+        {"virtual": 0},
+        {"real": ["cuda:99"]},
+        {"real": "cpu"},
+        {"panel": None},
+        {"panel": {"chosen": {"conv1": 3}}},
+        {"panel": {"chosen": {"conv9": "vgpu:0", "conv1": "vgpu:1"}}},
+        {"panel": {"chosen": {"conv1": "vgpu:7"}}},
+        {"panel": {"chosen": "best"}},
+        {"batch_size": None},
+        {"batch_size": -1},
+        {"batch_size": 100_000},
+        {"lr": math.nan},
+        {"length": 0},
+        {"length": None},
+    ],
+)
+def test_no_value_from_a_client_gets_past_the_checks(changes: dict[str, Any]) -> None:
+    if changes in ({"length": None}, {"real": "cpu"}):
+        form(**changes).experiment(DEFAULT)  # left out: the default holds
+        return
+    with pytest.raises(ExperimentError) as caught:
+        form(**changes).experiment(DEFAULT)
+    assert all(problem.message for problem in caught.value.problems)
+
+
+def test_patterns_are_short_and_mean_the_same() -> None:
+    assert forms.patterns(factory.PLACEMENT) == {"conv1": "vgpu:0", "*": "vgpu:1"}
+    assert forms.patterns({"a": "cpu"}) == {"*": "cpu"}
+
+
+@pytest.mark.parametrize("net", nets.NAMES)
+def test_the_panel_lists_the_layers_of_every_net(net: str) -> None:
+    panel = forms.panel(net, ["vgpu:0", "vgpu:1"], factory.PLACEMENT)
+    assert panel["layers"] == list(nets.layer_names(net, nets.REGISTRY[net].default_data))
+    assert panel["chosen"] == (factory.PLACEMENT if net == "net" else "even")
+
+
+def test_layers_move_off_a_device_that_is_gone() -> None:
+    panel = forms.panel("net", ["vgpu:0"], factory.PLACEMENT)
+    assert set(panel["chosen"].values()) == {"vgpu:0"}

@@ -1,0 +1,85 @@
+"""A frame says what the events say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from lab.experiment import Experiment
+from lab.state import RunState
+from tests.widgets import events_factory as factory
+from tests.widgets.forms_factory import DEFAULT
+from widgets.web import text
+from widgets.web.frame import Painter, kpis, says
+from widgets.web.sessions import Session
+
+
+def test_kpis_are_the_events_numbers() -> None:
+    shown = kpis(factory.folded(factory.events(steps=50)))
+    assert shown["step_time"] == ("1.27 ms", text.CLOCKS["virtual"])
+    assert shown["crossing"][0] == "737.3 kB"
+    assert shown["waiting"][0] == f"{(660 + 450) / 2 / 1270:.0%}"
+    assert all(value == text.NO_VALUE for value, _ in kpis(RunState()).values())
+
+
+def test_a_frame_is_json_even_with_nan_and_only_changed_figures_get_a_new_revision() -> None:
+    now = [0.0]
+    state = factory.folded(factory.events(steps=30))
+    painter = Painter("r", DEFAULT, state, now=lambda: now[0])
+    session = Session("a")
+    first = json.loads(painter.paint(session))
+    assert first["kpis"]["loss"][0] != "NaN"
+    state.apply(factory.StepFinished(30, 0, float("nan"), 64, 0.001, 31 * factory.STEP_NS))
+    now[0] = 0.3
+    second = json.loads(painter.paint(session))
+    assert second["kpis"]["loss"][0] == "NaN"
+    revisions = {
+        name: (first["figures"][name]["revision"], second["figures"][name]["revision"]) for name in first["figures"]
+    }
+    assert [name for name, (before, after) in revisions.items() if before != after] == ["loss"]
+    assert json.loads(painter.paint(Session("a", theme="dark")))["figures"]["busy"]["revision"] > revisions["busy"][1]
+
+
+def test_the_time_left_follows_the_pace() -> None:
+    now = [100.0]
+    state = factory.folded(factory.events(steps=100, total_steps=1_100))
+    painter = Painter("r", DEFAULT, state, now=lambda: now[0])
+    assert json.loads(painter.paint(Session("a")))["eta"] == ""
+    for step in range(100, 200):
+        state.apply_all(factory.step_events(step))
+    now[0] = 110.0
+    assert json.loads(painter.paint(Session("a")))["eta"] == text.TIME_LEFT.format(time="1 min 30 s")
+
+
+def test_a_failure_is_shown_with_cause_advice_and_traceback() -> None:
+    state = factory.folded(factory.events(steps=3))
+    state.apply(factory.failed())
+    state.apply(factory.finished("failed", 3))
+    frame = json.loads(Painter("r", DEFAULT, state).paint(Session("a")))
+    assert frame["status"] == {"state": "failed", "text": "Failed after 3 of 938 steps"}
+    assert frame["alert"]["items"] == ["the worker was killed by signal 9"]
+    assert frame["alert"]["advice"] == "Run it again."
+    assert "Traceback" in frame["alert"]["traceback"]
+
+
+def test_the_frame_has_data_source_code_and_layers() -> None:
+    frame = json.loads(Painter("r", DEFAULT, factory.folded(factory.events(steps=3))).paint(Session("a")))
+    assert frame["data"].startswith("MNIST: 60,000 training and 10,000 test samples, bundled")
+    assert frame["clock"] == "simulated clock"
+    assert eval_experiment(frame["code"]) == DEFAULT
+    assert frame["layers"]["conv1"]["device"] == "vgpu:0"
+    assert "260 params" in frame["layers"]["conv1"]["about"]
+
+
+def eval_experiment(code: str) -> Experiment:
+    """The Experiment that the shown code makes, without starting it."""
+    names: dict[str, Any] = {"__name__": "shown"}
+    exec(code, names)
+    return names["experiment"]
+
+
+def test_what_the_numbers_say() -> None:
+    said = says(factory.folded(factory.events(steps=5)))
+    assert "vgpu:0 waited 52%" in said
+    assert text.TRY_MICROBATCHES in said
+    assert says(RunState()) == ""

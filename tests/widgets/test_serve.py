@@ -1,0 +1,67 @@
+"""Where the page is served, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import httpx
+import pytest
+
+from tests.widgets.fakes import FakeRun
+from tests.widgets.forms_factory import DEFAULT
+from widgets.web import serve, static
+
+
+def test_a_taken_port_is_a_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(serve.ServeError, match=f"port {port} on 127.0.0.1 is taken"):
+            serve.serve(DEFAULT, port=port, open_browser=False)
+
+
+@pytest.mark.parametrize(("host", "port"), [("203.0.113.7", 7860), ("127.0.0.1", 70_000)])
+def test_a_host_or_port_that_cannot_be_is_a_sentence(host: str, port: int) -> None:
+    with pytest.raises(serve.ServeError, match=r"cannot listen on|ports go from 1"):
+        serve.serve(DEFAULT, host=host, port=port, open_browser=False)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:1/"), ("0.0.0.0", "http://localhost:1/"), ("::1", "http://[::1]:1/")],
+)
+def test_the_address_can_be_typed(host: str, url: str) -> None:
+    assert serve._url(host, 1) == url
+
+
+def test_without_a_port_the_next_free_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        first = taken.getsockname()[1]
+        monkeypatch.setattr(serve, "FIRST_PORT", first)
+        monkeypatch.setattr(serve, "LAST_PORT", first)
+        with pytest.raises(serve.ServeError, match=f"no port from {first} to {first}"):
+            serve.serve(DEFAULT, open_browser=False)
+        monkeypatch.setattr(serve, "LAST_PORT", min(first + 20, 65_535))
+        with serve.serving(DEFAULT, start=FakeRun) as served:
+            assert served.url != f"http://127.0.0.1:{first}/"
+
+
+def test_what_is_served_and_what_is_not() -> None:
+    with serve.serving(DEFAULT, port=0, start=FakeRun) as served, httpx.Client(base_url=served.url) as client:
+        plotly = client.get(static.PLOTLY_PATH)
+        assert plotly.status_code == 200
+        assert "max-age" in plotly.headers["cache-control"]
+        session = served.sessions.get("a")
+        session.sent = 3
+        for number in ("2", "x", "-1", "9" * 400, ""):
+            assert client.post(static.DRAWN_PATH, params={"token": session.token, "number": number}).status_code == 204
+        assert session.drawn == 2
+        for path in ("/etc/passwd", os.path.abspath("pyproject.toml"), static.__file__):
+            assert client.get(f"gradio_api/file={path}").status_code in (403, 404)
+        assert client.get("docs").status_code == 404
+        page = client.get("").text
+        assert "fonts.googleapis.com" not in page
