@@ -80,6 +80,13 @@ def test_of_equal_cuts_the_one_that_moves_less_wins():
     assert placement.balance(costs, {"a": None, "b": None}) == {"x": "a", "none": "a", "y": "b"}
 
 
+def test_a_slower_beginning_may_move_less():
+    # (l0 l1)(l2)(l3) moves l1's byte, (l0)(l1 l2)(l3) moves nothing; the slowest stage takes 4 either way.
+    costs = [LayerCost("l0", 1, 0, 0), LayerCost("l1", 1, 0, 1), LayerCost("l2", 3, 0, 0), LayerCost("l3", 4, 0, 0)]
+    placed = placement.balance(costs, {"a": None, "b": None, "c": None})
+    assert placed["l1"] == placed["l2"] != placed["l3"]
+
+
 def test_memory_moves_a_cut():
     costs = [LayerCost("x", 5, 60, 1), LayerCost("y", 5, 60, 1), LayerCost("z", 10, 10, 1)]
     assert placement.balance(costs, {"a": None, "b": None}) == {"x": "a", "y": "a", "z": "b"}

@@ -54,18 +54,16 @@ def test_a_copy_takes_its_place_in_both_streams():
     assert c.host_ns == 0
 
 
-def test_a_busy_link_is_waited_for_and_the_other_direction_is_free():
+def test_every_pair_has_a_link_of_its_own():
     c = clock(devices=3, issue_ns=0, link=LinkModel(bytes_per_ns=1.0, latency_ns=0))
     seen: list[tuple[int, int]] = []
     c.on_transfer = lambda source, target, size, start, end: seen.append((start, end))
     c.transfer(HOST, 0, 100, host_waits=False)
-    c.transfer(HOST, 1, 70, host_waits=False)  # a link of its own
+    c.transfer(HOST, 1, 70, host_waits=False)  # beside the first
     c.transfer(1, 2, 30, host_waits=False)
-    assert seen == [(0, 100), (0, 70), (70, 100)]
-    c._link_free_ns[2, 0] = 500  # as if another rank used it
+    c.transfer(HOST, 0, 10, host_waits=False)  # behind the first
     c.transfer(2, 0, 10, host_waits=False)
-    c.transfer(0, 2, 10, host_waits=False)
-    assert seen[-2:] == [(500, 510), (510, 520)]
+    assert seen == [(0, 100), (0, 70), (70, 100), (100, 110), (110, 120)]
 
 
 def test_the_host_waits_only_where_it_is_told():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lab import vgpu
 from lab.nets.mlp import MLP
-from lab.vgpu.memory import MemoryPool, megabytes
+from lab.vgpu.memory import Block, MemoryPool, megabytes
 
 CAPACITY = 10_000
 
@@ -77,6 +77,19 @@ def test_a_resized_tensor_is_followed(pool: MemoryPool):
     x.data = torch.zeros(5, device="vgpu:0")
     assert pool.allocated == 400 + 20
     del x, out
+    assert pool.allocated == 0
+
+
+def test_a_block_grows_and_shrinks_with_its_storage():
+    pool = MemoryPool("vgpu:0", capacity=100)
+    block = Block(pool, key=1, size=60)
+    with pytest.raises(torch.OutOfMemoryError, match=r"Tried to allocate 50 bytes.* 40 bytes is free"):
+        block.resize(110)
+    assert pool.allocated == 60
+    block.resize(90)
+    block.resize(20)
+    assert (pool.allocated, pool.peak) == (20, 90)
+    del block
     assert pool.allocated == 0
 
 
