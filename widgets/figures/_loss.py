@@ -133,7 +133,7 @@ def _or_gap(value: float) -> float | None:
 def _end(state: RunState) -> float:
     """The axis ends at a round number of steps, so that it moves seldom, and at the run's end at the latest."""
     total = state.started.total_steps if state.started else 0
-    nice = next(
+    nice: float = next(
         step for power in range(1, 12) for step in (10**power, 2 * 10**power, 5 * 10**power) if step >= state.step
     )
     return min(nice, total) if total >= state.step > 0 else nice

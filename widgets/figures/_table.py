@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.state import RunState
@@ -32,8 +33,8 @@ def table(state: RunState, figure: str, step: int | None = None) -> Table:
     return _TABLES[figure](state)
 
 
-def _limited(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-    return Table(columns, rows[:MAX_ROWS], max(0, len(rows) - MAX_ROWS))
+def _limited(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    return Table(columns, list(rows[:MAX_ROWS]), max(0, len(rows) - MAX_ROWS))
 
 
 def _loss(state: RunState) -> Table:

@@ -7,7 +7,7 @@ import json
 import re
 from importlib import resources
 
-from widgets.figures import PALETTES
+from widgets.figures import PALETTES, Theme
 from widgets.web import text
 
 PLOTLY_PATH = "parallel-lab/plotly.min.js"
@@ -37,7 +37,7 @@ def css() -> str:
     return _variables("light", ":root") + _variables("dark", ".dark") + read("page.css")
 
 
-def _variables(theme: str, selector: str) -> str:
+def _variables(theme: Theme, selector: str) -> str:
     palette = PALETTES[theme]
     pairs = {
         "card": palette.card,
