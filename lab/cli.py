@@ -113,6 +113,7 @@ def run(
     momentum: Annotated[_Text, _option("--momentum", "Of sgd.", "X")] = None,
     seed: Annotated[_Text, _option("--seed", "Of the parameters and of the order of samples.", "N")] = None,
     hardware: Annotated[_Text, _option("--hardware", "Profile of the virtual GPUs (see devices).", "NAME")] = None,
+    timing: Annotated[_Text, _option("--timing", "auto, measured or modelled, of virtual GPUs.", "HOW")] = None,
     memory_mb: Annotated[_Text, _option("--memory-mb", "Capacity of each virtual GPU, in 10^6 bytes.", "X")] = None,
     link_bandwidth: Annotated[
         _Text, _option("--link-bandwidth", "Between virtual GPUs, in 10^9 bytes per second.", "X")
@@ -142,6 +143,7 @@ def run(
         "momentum": momentum,
         "seed": seed,
         "hardware": hardware,
+        "timing": timing,
         "memory_mb": memory_mb,
         "clock": clock,
         "dtype": dtype,

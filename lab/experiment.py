@@ -128,6 +128,9 @@ class Experiment(BaseModel):
     """Between virtual GPUs; None takes the hardware profile's own."""
     hardware: str = "classroom"
     """Profile of the virtual GPUs (`parallel-lab devices` lists them)."""
+    timing: Literal["auto", "measured", "modelled"] = "auto"
+    """Of operations on virtual GPUs: as long as this CPU takes, or a model of the profile's hardware, which gives the
+    same times on every machine; `auto` takes the profile's own way."""
     memory_mb: Number | None = Field(default=None, gt=0, le=1e7)
     """Capacity of each virtual GPU in megabytes (10^6 bytes); None takes the profile's."""
     clock: Literal["auto", "wall", "cuda", "virtual"] = "auto"

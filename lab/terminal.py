@@ -232,18 +232,17 @@ def hardware_table(hardware: Sequence[Profile]) -> RenderableType:
     )
     table.add_column("name", no_wrap=True)
     table.add_column("what it is")
-    for heading in ("speed", "memory", "issue", "link", "latency"):
+    for heading in ("timing", "float32", "memory", "link"):
         table.add_column(heading, justify="right", no_wrap=True)
     for profile in hardware:
         labelled = "" if not profile.fictional or "fictional" in profile.title else " (fictional)"
         table.add_row(
             profile.name,
             escape(profile.title + labelled),
-            f"{profile.speed:g} × CPU",
-            f"{profile.memory_gb:g} GB",
-            f"{profile.issue_us:g} µs/op",
+            profile.timing,
+            f"{profile.peak_tflops['float32']:g} TFLOP/s",
+            f"{profile.memory_gb:g} GB at {profile.memory_gb_per_s:g} GB/s",
             f"{profile.link_gb_per_s:g} GB/s",
-            f"{profile.link_latency_us:g} µs",
         )
     return Group(table, *(Text(f"{profile.name}: {profile.source}", style="dim") for profile in hardware))
 

@@ -229,11 +229,15 @@ def _enable_devices(experiment: Experiment) -> Callable[[str], DeviceInfo]:
     if virtual:
         link = experiment.link
         model = LinkModel(link.bandwidth_gb_per_s, round(link.latency_us * 1000)) if link else None
-        vgpu.enable(max(virtual) + 1, experiment.hardware, model, capacity)
+        timing = None if experiment.timing == "auto" else experiment.timing
+        vgpu.enable(max(virtual) + 1, experiment.hardware, model, capacity, timing)
+    title = profile.title
+    if virtual and vgpu.current().model is not None:
+        title += ", modelled"
     real = {device.name: device for device in devices.available()} if len(virtual) < len(experiment.devices) else {}
 
     def about(name: str) -> DeviceInfo:
-        return real[name] if name in real else DeviceInfo(name, profile.title, capacity, True)
+        return real[name] if name in real else DeviceInfo(name, title, capacity, True)
 
     return about
 

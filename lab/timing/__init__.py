@@ -36,7 +36,7 @@ def make_timer(clock: Clock, devices: Sequence[str]) -> Timer:
     if clock == "virtual":
         from lab.timing.virtual import VirtualTimer
 
-        return VirtualTimer()
+        return VirtualTimer(devices)
     from lab.timing.wall import WallTimer
 
     return WallTimer(devices)

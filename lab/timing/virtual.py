@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,13 +26,16 @@ class VirtualTimer:
     """Reads the active machine's clock.
 
     On a virtual GPU, an interval goes from the start of its first operation after `begin` to the end of its last.
-    What the CPU does itself takes as long as it really took, and the host can issue nothing meanwhile.
+    What the CPU does itself takes as long as it really took, and the host can issue nothing meanwhile. On modelled
+    hardware the host's own work, such as preparing a batch, takes no time instead, unless the CPU is one of the run's
+    devices: so a run has the same timeline on every machine.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, devices: Sequence[str] = ()) -> None:
         self._machine = vgpu.current()
         self._clock = self._machine.clock
         self._cpu = WallTimer()
+        self._host_counts = self._machine.model is None or "cpu" in devices
 
     def on_transfer(self, report: Callable[[str, str, int, tuple[int, int]], None]) -> None:
         """`report(source, target, bytes, interval)` is called for every transfer, with its exact times."""
@@ -45,14 +48,18 @@ class VirtualTimer:
     def now_ns(self) -> int:
         return self._clock.now_ns
 
-    def begin(self, device: str) -> Stream | _HostMark:
+    def begin(self, device: str) -> Stream | _HostMark | None:
         if device == "cpu":
+            if not self._host_counts:
+                return None
             return _HostMark(time.perf_counter_ns(), self._clock.host_ns)
         stream = self._clock.streams[int(device[5:])]
         stream.mark()
         return stream
 
-    def end(self, mark: Stream | _HostMark) -> tuple[int, int] | None:
+    def end(self, mark: Stream | _HostMark | None) -> tuple[int, int] | None:
+        if mark is None:
+            return None
         if isinstance(mark, Stream):
             return None if mark.first_ns is None else (mark.first_ns, mark.last_ns)
         finished = mark.virtual_ns + time.perf_counter_ns() - mark.wall_ns

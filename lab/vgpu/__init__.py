@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
     from lab.vgpu.clock import LinkModel
     from lab.vgpu.machine import Machine
+    from lab.vgpu.profiles import Timing
 
 __all__ = ["current", "enable", "peek"]
 
 
 def enable(
-    devices: int = 2, hardware: str = "classroom", link: LinkModel | None = None, memory_bytes: int | None = None
+    devices: int = 2,
+    hardware: str = "classroom",
+    link: LinkModel | None = None,
+    memory_bytes: int | None = None,
+    timing: Timing | None = None,
 ) -> Machine:
     """Makes `vgpu:0` to `vgpu:{devices-1}` available in this process, with fresh memory and a clock at zero.
 
@@ -33,6 +38,8 @@ def enable(
         hardware: a profile's name (`lab.vgpu.profiles.names()`).
         link: between the devices; the profile's own by default.
         memory_bytes: capacity of each; the profile's own by default.
+        timing: `measured` on this machine's CPU, or `modelled` from shapes alone; by default the profile's own
+            way.
 
     Raises:
         DeviceError: for a number of devices or a profile that there is not.
@@ -43,7 +50,7 @@ def enable(
     if hardware not in profiles.names():
         known = profiles.names()
         raise DeviceError(f"hardware {hardware!r} is not one of {', '.join(known)}{did_you_mean(hardware, known)}")
-    new = machine.Machine(devices, profiles.get(hardware), link, memory_bytes)
+    new = machine.Machine(devices, profiles.get(hardware), link, memory_bytes, timing)
     backend.register()
     tensor.set_machine(new)
     tensor.prepare_thread()

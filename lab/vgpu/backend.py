@@ -145,5 +145,5 @@ def _factory(op: Any, *args: Any, **kwargs: Any) -> Any:
     index = vt.device_index(device if device is not None else torch.device("vgpu"))
     started = time.perf_counter_ns()
     result = op(*args, **{**kwargs, "device": vt.CPU})
-    vt.machine().record(index, started)
+    vt.machine().record(index, started, op, args, result)
     return vt.wrap(result, index) if isinstance(result, torch.Tensor) else result

@@ -62,13 +62,15 @@ class VirtualClock:
     Args:
         devices: number of devices.
         issue_ns: what it costs the host to issue one operation.
-        link: between any two devices, and between the host and each device; every pair has a link of its own, and each
-            direction of it carries one transfer at a time.
+        link: between any two devices; every pair has a link of its own, and each direction of it carries one transfer
+            at a time.
+        host_link: between the host and each device; the same as `link` if left out.
     """
 
-    def __init__(self, devices: int, issue_ns: int, link: LinkModel) -> None:
+    def __init__(self, devices: int, issue_ns: int, link: LinkModel, host_link: LinkModel | None = None) -> None:
         self.issue_ns = issue_ns
         self.link = link
+        self.host_link = host_link or link
         self.host_ns = 0
         self.streams = [Stream() for _ in range(devices)]
         self.on_transfer: TransferListener | None = None
@@ -91,7 +93,8 @@ class VirtualClock:
         self.host_ns += self.issue_ns
         ends = [self.streams[end] for end in (source, target) if end != HOST]
         start = max(self.host_ns, self._link_free_ns.get((source, target), 0), *(stream.free_ns for stream in ends))
-        end = start + self.link.duration_ns(size)
+        link = self.host_link if HOST in (source, target) else self.link
+        end = start + link.duration_ns(size)
         self._link_free_ns[source, target] = end
         for stream in ends:
             stream.free_ns = end

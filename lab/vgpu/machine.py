@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from lab.errors import DeviceError
 from lab.vgpu.clock import LinkModel, VirtualClock
 from lab.vgpu.memory import MemoryPool
-from lab.vgpu.profiles import Profile
+from lab.vgpu.profiles import Profile, Timing
+from lab.vgpu.roofline import Roofline
 
 MAX_DEVICES = 64
 
@@ -22,23 +24,33 @@ class Machine:
         profile: what each pretends to be.
         link: overrides the profile's link.
         memory_bytes: overrides the profile's capacity, for each device.
+        timing: how operations are timed; the profile's own way by default.
     """
 
     def __init__(
-        self, devices: int, profile: Profile, link: LinkModel | None = None, memory_bytes: int | None = None
+        self,
+        devices: int,
+        profile: Profile,
+        link: LinkModel | None = None,
+        memory_bytes: int | None = None,
+        timing: Timing | None = None,
     ) -> None:
         if not 1 <= devices <= MAX_DEVICES:
             raise DeviceError(f"devices={devices} is not possible: the lab has 1 to {MAX_DEVICES} virtual GPUs")
         self.profile = profile
         capacity = round(profile.memory_gb * 1e9) if memory_bytes is None else memory_bytes
         self.pools = [MemoryPool(f"vgpu:{index}", capacity) for index in range(devices)]
+        latency_ns = round(profile.link_latency_us * 1000)
         self.clock = VirtualClock(
             devices,
             issue_ns=round(profile.issue_us * 1000),
-            link=link or LinkModel(profile.link_gb_per_s, round(profile.link_latency_us * 1000)),
+            link=link or LinkModel(profile.link_gb_per_s, latency_ns),
+            host_link=LinkModel(profile.host_link_gb_per_s, latency_ns),
         )
         self.timing = True
         """False while operations take no simulated time, as during evaluation."""
+        self.model = Roofline(profile) if (timing or profile.timing) == "modelled" else None
+        """Times operations from their shapes; None where they are measured."""
         self._scale = 1 / profile.speed
 
     @property
@@ -71,10 +83,22 @@ class Machine:
         except IndexError:
             return self.pools[self.check(index)]
 
-    def record(self, index: int, started_ns: int) -> None:
-        """Counts an operation on the clock: it takes as long as the CPU took since `started_ns`, scaled."""
-        if self.timing:
-            self.clock.run(self.check(index), round((time.perf_counter_ns() - started_ns) * self._scale))
+    def record(self, index: int, started_ns: int, func: Any, args: Any, result: Any) -> None:
+        """Counts an operation on the clock. Measured, it takes as long as the CPU took since `started_ns`, scaled;
+        modelled, it takes what the roofline says.
+
+        Args:
+            func: the operator.
+            args: its arguments, on the CPU.
+            result: what it gave.
+        """
+        if not self.timing:
+            return
+        if self.model is None:
+            duration_ns = round((time.perf_counter_ns() - started_ns) * self._scale)
+        else:
+            duration_ns = self.model.duration_ns(func, args, result)
+        self.clock.run(self.check(index), duration_ns)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

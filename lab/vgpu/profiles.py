@@ -6,11 +6,14 @@ import functools
 import sys
 from dataclasses import dataclass
 from importlib import resources
+from typing import Literal, TypeAlias
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+Timing: TypeAlias = Literal["measured", "modelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +23,15 @@ class Profile:
     name: str
     title: str
     fictional: bool
+    timing: Timing
     speed: float
+    peak_tflops: dict[str, float]
     memory_gb: float
+    memory_gb_per_s: float
+    launch_us: float
     issue_us: float
     link_gb_per_s: float
+    host_link_gb_per_s: float
     link_latency_us: float
     source: str
 

@@ -267,7 +267,7 @@ def _compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     result = func(*plain, **kwargs)
     index = unwrap.index
     if func not in _INSTANT:
-        machine().record(index, started)
+        machine().record(index, started, func, plain, result)
     if isinstance(result, torch.Tensor):
         return wrap(result, index, unwrap.inputs)
     if isinstance(result, tuple | list):
@@ -283,7 +283,7 @@ def _compute_in_place(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     started = time.perf_counter_ns()
     result = func(*plain, **plain_kwargs)
     if unwrap.index >= 0 and func not in _INSTANT:
-        machine().record(unwrap.index, started)
+        machine().record(unwrap.index, started, func, plain, result)
     for tensor in unwrap.inputs:
         data = tensor._data
         if tensor._block.size != data.untyped_storage().nbytes() or not _same_layout(data, tensor):
@@ -356,7 +356,7 @@ def copy(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False)
     started = time.perf_counter_ns()
     to.copy_(data)
     if from_index == to_index:
-        machine().record(to_index, started)
+        machine().record(to_index, started, aten.copy_.default, (to, data), to)
     else:
         move(data, from_index, to_index, host_waits=HOST in (from_index, to_index) and not non_blocking)
     return target
@@ -374,7 +374,7 @@ def _to_copy(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if device.type == "vgpu":
         index = device_index(device)
         if index == source._index:
-            machine().record(index, started)
+            machine().record(index, started, func, (source._data,), data)
         else:
             move(source._data, source._index, index, host_waits=False)
         return wrap(data, index)

@@ -62,6 +62,7 @@ def valid_fields(draw: st.DrawFn) -> dict[str, Any]:
         "lr": st.floats(0, 1000, exclude_min=True),
         "momentum": st.floats(0, 1, exclude_max=True),
         "seed": st.integers(0, 2**63 - 1),
+        "timing": st.sampled_from(["auto", "measured", "modelled"]),
         "dtype": st.sampled_from(["float32", "float64", "bfloat16"]),
     }.items():
         if draw(st.booleans()):

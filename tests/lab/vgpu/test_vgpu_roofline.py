@@ -1,0 +1,87 @@
+"""Modelled times against the roofline worked out by hand, and the profiles' own figures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import lab
+from lab import vgpu
+from lab.events import Span
+from lab.vgpu import profiles
+from lab.vgpu.clock import LinkModel
+from lab.vgpu.roofline import Roofline
+
+A100 = profiles.get("a100")
+
+
+def test_a_matrix_product_is_bound_by_its_flops() -> None:
+    n = 4096
+    a = torch.empty(n, n, device="meta")
+    expected_ns = 1_000 + 2 * n**3 / 19.5e12 * 1e9
+    measured = Roofline(A100).duration_ns(torch.ops.aten.mm.default, (a, a), a)
+    assert measured == pytest.approx(expected_ns, abs=1)
+
+
+def test_a_matrix_product_in_bfloat16_runs_at_its_own_rate() -> None:
+    n = 4096
+    a = torch.empty(n, n, device="meta", dtype=torch.bfloat16)
+    expected_ns = 1_000 + 2 * n**3 / 312e12 * 1e9
+    assert Roofline(A100).duration_ns(torch.ops.aten.mm.default, (a, a), a) == pytest.approx(expected_ns, abs=1)
+
+
+def test_an_addition_is_bound_by_its_bytes() -> None:
+    a = torch.empty(10_000_000, device="meta")
+    expected_ns = 1_000 + 3 * 40_000_000 / 2039e9 * 1e9
+    assert Roofline(A100).duration_ns(torch.ops.aten.add.Tensor, (a, a), a) == pytest.approx(expected_ns, abs=1)
+
+
+def test_a_small_operation_is_all_launch() -> None:
+    a = torch.empty(1, device="meta")
+    assert Roofline(A100).duration_ns(torch.ops.aten.add.Tensor, (a, a), a) == 1_000
+
+
+def test_an_operation_takes_its_modelled_time_on_the_clock() -> None:
+    machine = vgpu.enable(devices=1, hardware="a100")
+    a = torch.ones(1000, 1000, device="vgpu:0")
+    machine.clock.synchronize()
+    before = machine.clock.now_ns
+    a @ a
+    # Issued in 5 us; 2 GFLOP at 19.5 TFLOP/s and 1 us of launch after that.
+    assert machine.clock.now_ns - before == 5_000 + 1_000 + round(2e9 / 19.5e12 * 1e9)
+
+
+def test_the_host_has_a_link_of_its_own() -> None:
+    machine = vgpu.enable(devices=2, hardware="h100")
+    size = 1_000_000
+    assert machine.clock.link.duration_ns(size) == 5_000 + round(size / 450)
+    assert machine.clock.host_link.duration_ns(size) == 5_000 + round(size / 63)
+
+
+def test_a_link_of_ones_own_leaves_the_hosts_alone() -> None:
+    machine = vgpu.enable(devices=2, hardware="h100", link=LinkModel(1.0, 0))
+    assert machine.clock.link.duration_ns(100) == 100
+    assert machine.clock.host_link.bytes_per_ns == 63
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_profiles_are_complete_and_say_where_they_come_from(name: str) -> None:
+    profile = profiles.get(name)
+    units = ("_us", "_gb", "_gb_per_s")
+    figures = [getattr(profile, field) for field in profile.__dataclass_fields__ if field.endswith(units)]
+    assert len(figures) == 7
+    assert all(figure > 0 for figure in (*figures, *profile.peak_tflops.values(), profile.speed))
+    assert {"float64", "float32", "bfloat16", "float16"} == set(profile.peak_tflops)
+    assert len(profile.source) > 40
+    assert profile.fictional == ("fictional" in profile.title)
+    assert profile.timing == ("measured" if profile.fictional else "modelled")
+
+
+def test_a_modelled_run_has_the_same_timeline_twice() -> None:
+    experiment = lab.Experiment(strategy="model_parallel", hardware="a100", microbatches=4, steps=4)
+    lanes = []
+    for _ in range(2):
+        with lab.start(experiment) as run:
+            lanes.append([event for event in run if isinstance(event, Span)])
+    assert lanes[0] == lanes[1]
+    assert {span.kind for span in lanes[0]} >= {"forward", "backward", "transfer", "optimizer", "wait"}
