@@ -6,7 +6,7 @@ opened. So Net has conv1, conv2, fc1 and fc2, and ResNet-18 has conv1, bn1, ...,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -48,9 +48,10 @@ class Listener(Protocol):
 class LayerHooks:
     """Tells a listener which layer's turn it is, forward and backward, while attached.
 
-    Forward turns come from module hooks. Backward turns come from hooks on the graph's nodes at the same boundaries:
-    the gradient of a layer's input is ready exactly when the backward of the layer before it begins. Such hooks leave
-    the graph as it is, unlike full backward hooks on modules.
+    Forward turns come from the layers' `forward` methods, wrapped, which costs less than module hooks. Backward turns
+    come from hooks on the graph's nodes at the same boundaries: the gradient of a layer's input is ready exactly when
+    the backward of the layer before it begins. Such hooks leave the graph as it is, unlike full backward hooks on
+    modules.
     """
 
     def __init__(self, net: nn.Module, paths: Sequence[str], listener: Listener) -> None:
@@ -58,11 +59,9 @@ class LayerHooks:
         self._last: tuple[str, int] | None = None
         self._made_by: Node | None = None
         self._calls: dict[str, int] = {}
-        self._handles = []
-        for path in paths:
-            layer = net.get_submodule(path)
-            self._handles.append(layer.register_forward_pre_hook(self._before(path), with_kwargs=True))
-            self._handles.append(layer.register_forward_hook(self._after))
+        self._layers = [net.get_submodule(path) for path in paths]
+        for path, layer in zip(paths, self._layers, strict=True):
+            layer.forward = self._announced(path, layer.forward)
 
     def start_forward(self) -> None:
         """Call before each forward, so that the calls of shared layers count from 0."""
@@ -71,16 +70,17 @@ class LayerHooks:
 
     def start_backward(self) -> None:
         """Call before each backward: the last layer's turn begins with the loss."""
+        self._made_by = None
         if self._last is not None:
             self._listener.backward_turn(*self._last)
 
     def detach(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        for layer in self._layers:
+            layer.__dict__.pop("forward", None)  # the class's own shows again
+        self._layers.clear()
 
-    def _before(self, path: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _announced(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def announced(*args: Any, **kwargs: Any) -> Any:
             if self._last is not None:
                 tensor = _first_tensor(args or tuple(kwargs.values()))
                 node = tensor.grad_fn if tensor is not None else None
@@ -91,12 +91,12 @@ class LayerHooks:
             self._calls[path] = call + 1
             self._last = (path, call)
             self._listener.forward_turn(path, call)
+            output = forward(*args, **kwargs)
+            tensor = output if isinstance(output, Tensor) else _first_tensor((output,))
+            self._made_by = None if tensor is None else tensor.grad_fn
+            return output
 
-        return hook
-
-    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        tensor = _first_tensor((output,))
-        self._made_by = None if tensor is None else tensor.grad_fn
+        return announced
 
     def _on_gradient(self, node: Node | None, turn: tuple[str, int]) -> None:
         if node is not None:

@@ -29,7 +29,7 @@ class Timer(Protocol):
         """True when the device has come to the end of it."""
 
     def keep(self, loss: Tensor) -> Tensor:
-        """A copy of a loss that can be read later without making a device wait."""
+        """A detached loss, or a copy of it, that can be read later without making a device wait."""
 
     def value(self, kept: Tensor) -> float:
         """The number in what `keep` gave."""

@@ -1,7 +1,7 @@
 """The Recorder: turns what a strategy marks into spans and finished steps.
 
 It is made to cost little: a mark is one call to a timer, spans travel as plain tuples, and whatever needs reading is
-read some twenty times a second, for all steps that are done by then.
+read ten times a second, for all steps that are done by then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lab.events import DeviceTotals, Event, MemorySampled, Span, SpanKind, StepF
 from lab.timing.base import Interval, Mark, Timer
 from lab.timing.virtual import VirtualTimer
 
-FLUSH_SECONDS = 0.05
+FLUSH_SECONDS = 0.1
 TRIFLE_NS = 5_000
 """A turn that a transfer cuts off this soon was only opened; what it did is the hooks' own time."""
 
