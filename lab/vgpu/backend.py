@@ -6,6 +6,7 @@ Private PyTorch names used here: `torch.utils.backend_registration._setup_privat
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from typing import Any
@@ -14,9 +15,13 @@ import torch
 import torch.nn.attention
 from torch.utils import backend_registration
 
+from lab.vgpu import operators
 from lab.vgpu import tensor as vt
 
+aten = torch.ops.aten
 _FLASH = torch.nn.attention.SDPBackend.FLASH_ATTENTION.value
+_COMPOSITE_BESIDE_CPU = ("silu_backward", "mish_backward", "native_channel_shuffle")
+"""Operators with a kernel for the CPU and a composite for every device without one; ours is to take the CPU's."""
 _lock = threading.Lock()
 _libraries: list[torch.library.Library] = []
 
@@ -73,14 +78,16 @@ def register() -> None:
             return
         module = VGPUModule()
         backend_registration._setup_privateuseone_for_python_backend("vgpu", backend_module=module)
-        aten = torch.library.Library("aten", "IMPL")
-        aten.impl("empty.memory_format", _empty, "PrivateUse1")
-        aten.impl("empty_strided", _empty_strided, "PrivateUse1")
-        aten.impl("_copy_from", _copy_from, "PrivateUse1")
-        aten.impl("scaled_dot_product_attention", _attention, "AutogradPrivateUse1")
+        library = torch.library.Library("aten", "IMPL")
+        library.impl("empty.memory_format", _empty, "PrivateUse1")
+        library.impl("empty_strided", _empty_strided, "PrivateUse1")
+        library.impl("_copy_from", _copy_from, "PrivateUse1")
+        library.impl("scaled_dot_product_attention", _attention, "AutogradPrivateUse1")
+        for name in _COMPOSITE_BESIDE_CPU:
+            library.impl(name, functools.partial(_factory, getattr(aten, name).default), "PrivateUse1")
         everything = torch.library.Library("_", "IMPL")
         everything.fallback(_factory, "PrivateUse1")
-        _libraries.extend((aten, everything))
+        _libraries.extend((library, everything))
 
 
 def _empty(
@@ -110,7 +117,7 @@ def _empty_strided(
 
 def _copy_from(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     """`copy_` where PyTorch passes over `__torch_dispatch__`, as `torch.tensor([1, 2], device="vgpu:0")` does."""
-    copied: torch.Tensor = vt.copy(target, source, non_blocking)
+    copied: torch.Tensor = operators.copy(target, source, non_blocking)
     return copied
 
 
@@ -131,10 +138,10 @@ def _attention(
     choose: Any = torch._fused_sdp_choice
     choice = choose(*plain, **options, enable_gqa=enable_gqa)
     if choice == _FLASH:
-        flash = vt.aten._scaled_dot_product_flash_attention_for_cpu
+        flash = aten._scaled_dot_product_flash_attention_for_cpu
         result: torch.Tensor = flash(query, key, value, attn_mask=attn_mask, **options)[0]
     else:
-        plainly = vt.aten._scaled_dot_product_attention_math
+        plainly = aten._scaled_dot_product_attention_math
         result = plainly(query, key, value, attn_mask=attn_mask, **options, enable_gqa=enable_gqa)[0]
     return result
 

@@ -1,0 +1,151 @@
+"""The common path of an operation: its tensors all live on one virtual GPU, and its results will.
+
+Private PyTorch names used here: `OpOverload._schema`, `torch._C._meta_in_tls_dispatch_include`,
+`torch._C._set_meta_in_tls_dispatch_include`, `torch.utils._mode_utils.no_dispatch`, `UntypedStorage._cdata`. Tried on
+torch 2.13.0.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch.utils._mode_utils import no_dispatch
+
+from lab.vgpu.memory import Block
+from lab.vgpu.tensor import CPU, VGPUTensor, machine, wrap, wrap_in
+
+aten = torch.ops.aten
+
+INSTANT: set[Any] = {
+    aten.detach.default,
+    aten.alias.default,
+    aten.empty_like.default,
+    aten.new_empty.default,
+    aten.new_empty_strided.default,
+}
+"""Operations that launch nothing on a device; views join them as they are met."""
+
+
+class _Unwrapper:
+    """Takes the CPU tensors out of an operation's arguments, and checks that all live on one device."""
+
+    __slots__ = ("_func", "_stranger", "index", "inputs")
+
+    def __init__(self, func: Any) -> None:
+        self._func = func
+        self._stranger: torch.Tensor | None = None
+        self.index = -1
+        self.inputs: list[VGPUTensor] = []
+
+    def __call__(self, value: Any) -> Any:
+        if type(value) is VGPUTensor:
+            if value._index != self.index:
+                if self.index >= 0:
+                    self._refuse(f"vgpu:{self.index}", value.device)
+                self.index = value._index
+                if self._stranger is not None:
+                    self._refuse(f"vgpu:{self.index}", self._stranger.device)
+            self.inputs.append(value)
+            return value._data
+        if isinstance(value, torch.Tensor):
+            # As on CUDA, a number that happens to be a CPU tensor without dimensions may take part.
+            if value.dim():
+                if self.index >= 0:
+                    self._refuse(f"vgpu:{self.index}", value.device)
+                self._stranger = value  # until it is known which device it should have been on
+            return value
+        if type(value) is list or type(value) is tuple:
+            if self._func in _CPU_INDICES:
+                return type(value)(map(self._index_of, value))
+            return type(value)(map(self, value))
+        return value
+
+    def _index_of(self, value: Any) -> Any:
+        """As on CUDA, an index may lie on the CPU."""
+        return value if isinstance(value, torch.Tensor) and value.device == CPU else self(value)
+
+    def _refuse(self, first: str, second: torch.device) -> None:
+        name = self._func._schema.name.replace("aten::", "")
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found at least two devices, {first} and {second}! "
+            f"(when checking arguments in method wrapper_VGPU_{name})"
+        )
+
+
+_CPU_INDICES = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
+
+
+def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Runs an operation whose outputs are new tensors, or views of its inputs, on their one device."""
+    unwrap = _Unwrapper(func)
+    plain = [unwrap(value) for value in args]
+    if kwargs:
+        kwargs = {name: CPU if name == "device" else unwrap(value) for name, value in kwargs.items()}
+    started = time.perf_counter_ns()
+    result = func(*plain, **kwargs)
+    index = unwrap.index
+    if func not in INSTANT:
+        machine().record(index, started, func, plain, result)
+    if isinstance(result, torch.Tensor):
+        return wrap(result, index, unwrap.inputs)
+    if isinstance(result, tuple | list):
+        return type(result)(wrap(r, index, unwrap.inputs) if isinstance(r, torch.Tensor) else r for r in result)
+    return result
+
+
+def compute_in_place(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Runs an operation that writes into arguments and returns them (`add_`, `out=`), maybe beside new outputs."""
+    unwrap = _Unwrapper(func)
+    plain = [unwrap(value) for value in args]
+    plain_kwargs = {name: CPU if name == "device" else unwrap(value) for name, value in kwargs.items()}
+    started = time.perf_counter_ns()
+    result = func(*plain, **plain_kwargs)
+    if unwrap.index >= 0 and func not in INSTANT:
+        machine().record(unwrap.index, started, func, plain, result)
+    for tensor in unwrap.inputs:
+        data = tensor._data
+        if tensor._block.size != data.untyped_storage().nbytes() or not _same_layout(data, tensor):
+            _follow(tensor)
+    by_data = {id(tensor._data): tensor for tensor in unwrap.inputs}
+
+    def give_back(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        known = by_data.get(id(value))
+        return wrap(value, unwrap.index, unwrap.inputs) if known is None else known
+
+    if isinstance(result, tuple | list):
+        return type(result)(map(give_back, result))
+    return give_back(result)
+
+
+def _same_layout(data: torch.Tensor, tensor: VGPUTensor) -> bool:
+    return data.size() == tensor.size() and data.stride() == tensor.stride()
+
+
+def _follow(tensor: VGPUTensor) -> None:
+    """After `resize_`, `transpose_` or `out=` changed the CPU tensor: the device tensor and its memory follow."""
+    data = tensor._data
+    storage = data.untyped_storage()
+    if tensor._block.key == storage._cdata:
+        tensor._block.resize(storage.nbytes())
+    else:
+        tensor._block = Block(machine().pool(tensor._index), storage._cdata, storage.nbytes())
+    if not _same_layout(data, tensor):
+        # The device tensor's own storage is a size without bytes; it takes over that of a tensor of the new size.
+        _take_over_storage(tensor, wrap_in(data, tensor._index, tensor._block))
+
+
+def _take_over_storage(tensor: VGPUTensor, other: VGPUTensor) -> None:
+    """As torch.utils._python_dispatch does to make a wrapper's output alias its input."""
+    included = torch._C._meta_in_tls_dispatch_include()
+    torch._C._set_meta_in_tls_dispatch_include(True)
+    try:
+        with no_dispatch():
+            aten.set_.source_Storage_storage_offset(
+                tensor, other.untyped_storage(), other.storage_offset(), other.size(), other.stride()
+            )
+    finally:
+        torch._C._set_meta_in_tls_dispatch_include(included)

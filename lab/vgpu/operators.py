@@ -1,0 +1,113 @@
+"""Which way an operation goes, and the operators that need a way of their own: copies, `.item()`, factories.
+
+Private PyTorch names used here: `OpOverload._schema`. Tried on torch 2.13.0.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from lab.vgpu.clock import HOST
+from lab.vgpu.dispatch import INSTANT, compute, compute_in_place
+from lab.vgpu.tensor import CPU, Plan, VGPUTensor, device_index, machine, wrap
+
+aten = torch.ops.aten
+
+
+def move(data: torch.Tensor, source: int, target: int, *, host_waits: bool) -> None:
+    """Counts a copy of `data` between devices (or HOST) on the clock."""
+    here = machine()
+    if here.timing:
+        here.clock.transfer(source, target, data.numel() * data.element_size(), host_waits=host_waits)
+
+
+def _place(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """The CPU tensor behind it, and its device's index (or HOST)."""
+    return (tensor._data, tensor._index) if type(tensor) is VGPUTensor else (tensor, HOST)
+
+
+def _copy_(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return copy(*args, **kwargs)
+
+
+def copy(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    """Copies numbers into `target`, within a device or from one to another."""
+    (to, to_index), (data, from_index) = _place(target), _place(source)
+    started = time.perf_counter_ns()
+    to.copy_(data)
+    if from_index == to_index:
+        machine().record(to_index, started, aten.copy_.default, (to, data), to)
+    else:
+        move(data, from_index, to_index, host_waits=HOST in (from_index, to_index) and not non_blocking)
+    return target
+
+
+def _to_copy(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`Tensor.to` of a tensor on a virtual GPU; copies to another device, or changes the dtype on the same one."""
+    source: VGPUTensor = args[0]
+    kwargs = dict(kwargs)
+    device = kwargs.pop("device", None) or source.device
+    non_blocking = kwargs.pop("non_blocking", False)
+    kwargs.pop("pin_memory", None)
+    started = time.perf_counter_ns()
+    data = aten._to_copy.default(source._data, **kwargs)
+    if device.type == "vgpu":
+        index = device_index(device)
+        if index == source._index:
+            machine().record(index, started, func, (source._data,), data)
+        else:
+            move(source._data, source._index, index, host_waits=False)
+        return wrap(data, index)
+    move(source._data, source._index, HOST, host_waits=not non_blocking)
+    return data.to(device)
+
+
+def _scalar(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`.item()`: the host waits for the device."""
+    source: VGPUTensor = args[0]
+    move(source._data, source._index, HOST, host_waits=True)
+    return func(source._data)
+
+
+def _like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`zeros_like`, `new_empty` and the like, which may name another device than their input's."""
+    device = kwargs.get("device")
+    if device is None:
+        return compute(func, args, kwargs)
+    if device.type != "vgpu":
+        return func(*map(_cpu, args), **kwargs)
+    index = device_index(device)
+    if all(value._index == index for value in args if type(value) is VGPUTensor):
+        return compute(func, args, kwargs)
+    return wrap(func(*map(_cpu, args), **{**kwargs, "device": CPU}), index)
+
+
+def _cpu(value: Any) -> Any:
+    return value._data if type(value) is VGPUTensor else value
+
+
+_OWN: dict[Any, Plan] = {
+    aten.copy_.default: _copy_,
+    aten._to_copy.default: _to_copy,
+    aten._local_scalar_dense.default: _scalar,
+}
+
+
+def plan_for(func: Any) -> Plan:
+    """Decides once per operator, from its schema, how it is run."""
+    if func in _OWN:
+        return _OWN[func]
+    schema = func._schema
+    returns = [value.alias_info for value in schema.returns]
+    if torch.Tag.inplace_view in func.tags:
+        INSTANT.add(func)
+    if any(value.alias_info is not None and value.alias_info.is_write for value in schema.arguments):
+        return compute_in_place
+    if returns and all(info is not None for info in returns):
+        INSTANT.add(func)
+    if any(argument.name == "device" for argument in schema.arguments):
+        return _like
+    return compute
