@@ -15,7 +15,7 @@ import torch
 import torch.nn.attention
 from torch.utils import backend_registration
 
-from lab.vgpu import operators
+from lab.vgpu import modules, operators, recurrent, saving
 from lab.vgpu import tensor as vt
 
 aten = torch.ops.aten
@@ -59,6 +59,19 @@ class VGPUModule:
         vt.thread_state.current_device = vt.machine().check(index or 0)
 
     @staticmethod
+    def get_rng_state(device: int | str | torch.device = 0) -> torch.Tensor:
+        """Virtual GPUs draw from the CPU's generator; this is its state."""
+        return torch.get_rng_state()
+
+    @staticmethod
+    def set_rng_state(state: torch.Tensor, device: int | str | torch.device = 0) -> None:
+        torch.set_rng_state(state)
+
+    @staticmethod
+    def get_amp_supported_dtype() -> list[torch.dtype]:
+        return [torch.bfloat16, torch.float16]
+
+    @staticmethod
     def synchronize(device: int | None = None) -> None:
         vt.machine().clock.synchronize(device)
 
@@ -85,6 +98,9 @@ def register() -> None:
         library.impl("scaled_dot_product_attention", _attention, "AutogradPrivateUse1")
         for name in _COMPOSITE_BESIDE_CPU:
             library.impl(name, functools.partial(_factory, getattr(aten, name).default), "PrivateUse1")
+        recurrent.register(library)
+        saving.register()
+        modules.register()
         everything = torch.library.Library("_", "IMPL")
         everything.fallback(_factory, "PrivateUse1")
         _libraries.extend((library, everything))

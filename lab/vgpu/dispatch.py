@@ -135,10 +135,10 @@ def _follow(tensor: VGPUTensor) -> None:
         tensor._block = Block(machine().pool(tensor._index), storage._cdata, storage.nbytes())
     if not _same_layout(data, tensor):
         # The device tensor's own storage is a size without bytes; it takes over that of a tensor of the new size.
-        _take_over_storage(tensor, wrap_in(data, tensor._index, tensor._block))
+        take_over_storage(tensor, wrap_in(data, tensor._index, tensor._block))
 
 
-def _take_over_storage(tensor: VGPUTensor, other: VGPUTensor) -> None:
+def take_over_storage(tensor: VGPUTensor, other: VGPUTensor) -> None:
     """As torch.utils._python_dispatch does to make a wrapper's output alias its input."""
     included = torch._C._meta_in_tls_dispatch_include()
     torch._C._set_meta_in_tls_dispatch_include(True)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from lab.vgpu.clock import HOST
-from lab.vgpu.dispatch import INSTANT, compute, compute_in_place
-from lab.vgpu.tensor import CPU, Plan, VGPUTensor, device_index, machine, wrap
+from lab.vgpu.dispatch import INSTANT, compute, compute_in_place, take_over_storage
+from lab.vgpu.tensor import CPU, Plan, VGPUTensor, device_index, machine, wrap, wrap_in
 
 aten = torch.ops.aten
 
@@ -72,6 +72,30 @@ def _scalar(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return func(source._data)
 
 
+def _pack(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`pack_padded_sequence`: as on CUDA, the lengths lie on the CPU, and so do the sizes of the batches."""
+    source, lengths, *rest = args
+    if type(source) is not VGPUTensor or type(lengths) is VGPUTensor:
+        return compute(func, args, kwargs)
+    started = time.perf_counter_ns()
+    data, batch_sizes = func(source._data, lengths, *rest)
+    machine().record(source._index, started, func, (source._data,), data)
+    return wrap(data, source._index), batch_sizes
+
+
+def _set_storage(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`Tensor.set_`, with which PyTorch builds a tensor on a storage that was loaded."""
+    target, source, *layout = args
+    behind = getattr(source, "behind", None)
+    if behind is None:
+        return compute_in_place(func, args, kwargs)
+    data = torch.empty(0, dtype=target.dtype)
+    func(data, behind._data.untyped_storage(), *layout)
+    target._data, target._block, target._index = data, behind._block, behind._index
+    take_over_storage(target, wrap_in(data, target._index, target._block))
+    return target
+
+
 def _like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`zeros_like`, `new_empty` and the like, which may name another device than their input's."""
     device = kwargs.get("device")
@@ -93,6 +117,9 @@ _OWN: dict[Any, Plan] = {
     aten.copy_.default: _copy_,
     aten._to_copy.default: _to_copy,
     aten._local_scalar_dense.default: _scalar,
+    aten._pack_padded_sequence.default: _pack,
+    aten.set_.source_Storage: _set_storage,
+    aten.set_.source_Storage_storage_offset: _set_storage,
 }
 
 

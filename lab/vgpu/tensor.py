@@ -134,6 +134,16 @@ class VGPUTensor(torch.Tensor):
         data = inner["_data"]
         return wrap_in(data, index, block) if block.key == data.untyped_storage()._cdata else wrap(data, index)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        from lab.vgpu import saving
+
+        return saving.reduce(self)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> VGPUTensor:
+        from lab.vgpu import saving
+
+        return saving.deep_copy(self, memo)
+
     def numpy(self, *, force: bool = False) -> Any:
         if force:
             return self.detach().cpu().numpy()
