@@ -179,8 +179,12 @@ class VGPUTensor(torch.Tensor):
 
     @data.setter
     def data(self, other: torch.Tensor) -> None:
-        torch.Tensor.data.__set__(self, other)  # type: ignore[attr-defined]
-        if isinstance(other, VGPUTensor):
+        if not isinstance(other, VGPUTensor):
+            from lab.vgpu.modules import replace_data
+
+            replace_data(self, other)
+        else:
+            torch.Tensor.data.__set__(self, other)  # type: ignore[attr-defined]
             self._data, self._block, self._index = other._data, other._block, other._index
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]

@@ -227,6 +227,23 @@ def test_a_module_that_returns_to_the_cpu_keeps_its_parameters():
     assert not torch.__future__.get_swap_module_params_on_conversion()
 
 
+def test_parameters_move_by_their_data():
+    net = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    net(torch.ones(1, 2)).sum().backward()
+    before = net.weight.detach().clone()
+    for device in ("vgpu:1", "vgpu:3", "cpu"):
+        for parameter in net.parameters():
+            parameter.data = parameter.data.to(device)
+            parameter.grad.data = parameter.grad.data.to(device)
+        assert isinstance(net.weight, nn.Parameter)
+        assert net.weight.device == net.weight.grad.device == torch.device(device)
+        assert torch.equal(net.weight.detach().cpu(), before)
+        optimizer.step()
+        before -= 0.1  # the gradient is one
+    assert type(net.weight) is nn.Parameter
+
+
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_activation_checkpoints(reentrant: bool):
     def run(device: str, block: Callable[..., Tensor]) -> list[Tensor]:
