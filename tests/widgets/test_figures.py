@@ -125,6 +125,14 @@ def test_smoothing_keeps_a_straight_line_and_skips_nan() -> None:
     assert smoothed(broken) == pytest.approx([1.0] * 60)
 
 
+def test_a_huge_loss_leaves_the_later_ones_alone() -> None:
+    assert smoothed([2.3, 1e26, 5.0, 900.0, 900.0, 900.0]) == [2.3, 1e26, 5.0, 900.0, 900.0, 900.0]
+    # Twelve points average one neighbour on each side.
+    diverging = smoothed([1.0, 1e300, *[3.0] * 7, 6.0, 6.0, 9.0])
+    assert diverging[3:] == pytest.approx([3, 3, 3, 3, 3, 4, 5, 7, 7.5])
+    assert smoothed([1.5e308] * 12) == pytest.approx([1.5e308] * 12)
+
+
 def test_a_loss_that_is_nan_is_a_gap() -> None:
     state = factory.folded(factory.events(steps=5))
     state.apply(StepFinished(5, 0, float("nan"), 64, 0.001, 0))

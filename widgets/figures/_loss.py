@@ -106,17 +106,19 @@ def latest(state: RunState) -> float:
 def smoothed(values: list[float]) -> list[float]:
     """Mean of each point and its neighbours: unlike an exponential average it does not lag. NaN counts for none."""
     half = min(WIDEST, len(values) // 12)
-    sums, counts = [0.0], [0]
-    for value in values:
-        good = math.isfinite(value)
-        sums.append(sums[-1] + (value if good else 0.0))
-        counts.append(counts[-1] + good)
     out = []
     for i in range(len(values)):
-        low, high = max(0, i - half), min(len(values), i + half + 1)
-        count = counts[high] - counts[low]
-        out.append((sums[high] - sums[low]) / count if count else math.nan)
+        # Each window on its own: running sums lose every loss that follows a huge one.
+        good = [value for value in values[max(0, i - half) : i + half + 1] if math.isfinite(value)]
+        out.append(_mean(good) if good else math.nan)
     return out
+
+
+def _mean(values: list[float]) -> float:
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:
+        return math.fsum(value / len(values) for value in values)
 
 
 def _thinned(series: Series, limit: int) -> tuple[list[float], list[float | None], list[float | None]]:
