@@ -77,16 +77,20 @@ class _Unwrapper:
 _CPU_INDICES = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 
 
-def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+_NUMBERS = frozenset({int, float, bool, type(None), torch.dtype, str})
+"""Types of arguments in which there can be no tensor."""
+
+
+def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: bool = True) -> Any:
     """Runs an operation whose outputs are new tensors, or views of its inputs, on their one device."""
     unwrap = _Unwrapper(func)
-    plain = [unwrap(value) for value in args]
+    plain = [value if type(value) in _NUMBERS else unwrap(value) for value in args]
     if kwargs:
         kwargs = {name: CPU if name == "device" else unwrap(value) for name, value in kwargs.items()}
     started = time.perf_counter_ns()
     result = func(*plain, **kwargs)
     index = unwrap.index
-    if func not in INSTANT:
+    if timed:
         machine().record(index, started, func, plain, result)
     if isinstance(result, torch.Tensor):
         return wrap(result, index, unwrap.inputs)
@@ -95,30 +99,62 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return result
 
 
+def compute_instantly(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """As `compute`, for an operation that launches nothing."""
+    return compute(func, args, kwargs, timed=False)
+
+
+def view(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Runs an operation whose results are views of its first argument, the only tensor that it takes."""
+    source = args[0]
+    if type(source) is not VGPUTensor:
+        return compute_instantly(func, args, kwargs)
+    result = func(source._data, *args[1:], **kwargs)
+    if isinstance(result, torch.Tensor):
+        return wrap_in(result, source._index, source._block)
+    return type(result)([wrap_in(item, source._index, source._block) for item in result])
+
+
 def compute_in_place(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Runs an operation that writes into arguments and returns them (`add_`, `out=`), maybe beside new outputs."""
-    unwrap = _Unwrapper(func)
-    plain = [unwrap(value) for value in args]
-    plain_kwargs = {name: CPU if name == "device" else unwrap(value) for name, value in kwargs.items()}
-    started = time.perf_counter_ns()
-    result = func(*plain, **plain_kwargs)
-    if unwrap.index >= 0 and func not in INSTANT:
-        machine().record(unwrap.index, started, func, plain, result)
+    """Runs an operation that writes into arguments and returns them (`add_`, `out=`), maybe beside new outputs, and may
+    change their sizes.
+    """
+    unwrap, result = _write(func, args, kwargs, timed=func not in INSTANT)
     for tensor in unwrap.inputs:
         data = tensor._data
         if tensor._block.size != data.untyped_storage().nbytes() or not _same_layout(data, tensor):
             _follow(tensor)
-    by_data = {id(tensor._data): tensor for tensor in unwrap.inputs}
+    return _give_back(result, unwrap)
 
-    def give_back(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
-            return value
-        known = by_data.get(id(value))
-        return wrap(value, unwrap.index, unwrap.inputs) if known is None else known
 
-    if isinstance(result, tuple | list):
-        return type(result)(map(give_back, result))
-    return give_back(result)
+def compute_into(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """As `compute_in_place`, for an operation that keeps the sizes of what it writes into (`add_`)."""
+    unwrap, result = _write(func, args, kwargs, timed=True)
+    return _give_back(result, unwrap)
+
+
+def _write(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: bool) -> tuple[_Unwrapper, Any]:
+    unwrap = _Unwrapper(func)
+    plain = [value if type(value) in _NUMBERS else unwrap(value) for value in args]
+    if kwargs:
+        kwargs = {name: CPU if name == "device" else unwrap(value) for name, value in kwargs.items()}
+    started = time.perf_counter_ns()
+    result = func(*plain, **kwargs)
+    if timed and unwrap.index >= 0:
+        machine().record(unwrap.index, started, func, plain, result)
+    return unwrap, result
+
+
+def _give_back(value: Any, unwrap: _Unwrapper) -> Any:
+    """The device tensors that were written into, for the CPU tensors behind them."""
+    if isinstance(value, torch.Tensor):
+        for tensor in unwrap.inputs:
+            if tensor._data is value:
+                return tensor
+        return wrap(value, unwrap.index, unwrap.inputs)
+    if isinstance(value, tuple | list):
+        return type(value)([_give_back(item, unwrap) for item in value])
+    return value
 
 
 def _same_layout(data: torch.Tensor, tensor: VGPUTensor) -> bool:

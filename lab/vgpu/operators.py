@@ -11,7 +11,15 @@ from typing import Any
 import torch
 
 from lab.vgpu.clock import HOST
-from lab.vgpu.dispatch import INSTANT, compute, compute_in_place, take_over_storage
+from lab.vgpu.dispatch import (
+    INSTANT,
+    compute,
+    compute_in_place,
+    compute_instantly,
+    compute_into,
+    take_over_storage,
+    view,
+)
 from lab.vgpu.tensor import CPU, Plan, VGPUTensor, device_index, machine, wrap, wrap_in
 
 aten = torch.ops.aten
@@ -99,13 +107,14 @@ def _set_storage(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
 def _like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`zeros_like`, `new_empty` and the like, which may name another device than their input's."""
     device = kwargs.get("device")
+    timed = func not in INSTANT
     if device is None:
-        return compute(func, args, kwargs)
+        return compute(func, args, kwargs, timed=timed)
     if device.type != "vgpu":
         return func(*map(_cpu, args), **kwargs)
     index = device_index(device)
     if all(value._index == index for value in args if type(value) is VGPUTensor):
-        return compute(func, args, kwargs)
+        return compute(func, args, kwargs, timed=timed)
     return wrap(func(*map(_cpu, args), **{**kwargs, "device": CPU}), index)
 
 
@@ -129,12 +138,18 @@ def plan_for(func: Any) -> Plan:
         return _OWN[func]
     schema = func._schema
     returns = [value.alias_info for value in schema.returns]
-    if torch.Tag.inplace_view in func.tags:
+    moves = torch.Tag.inplace_view in func.tags or "resize" in schema.name
+    if moves:
         INSTANT.add(func)
-    if any(value.alias_info is not None and value.alias_info.is_write for value in schema.arguments):
-        return compute_in_place
+    written = [value for value in schema.arguments if value.alias_info is not None and value.alias_info.is_write]
+    if written:
+        # What stands after the star, `out=`, is resized to the result.
+        return compute_in_place if moves or any(value.kwarg_only for value in written) else compute_into
     if returns and all(info is not None for info in returns):
         INSTANT.add(func)
     if any(argument.name == "device" for argument in schema.arguments):
         return _like
-    return compute
+    tensors = [argument for argument in schema.arguments if "Tensor" in str(argument.type)]
+    if func in INSTANT and len(tensors) == 1 and returns and all(info is not None for info in returns):
+        return view
+    return compute_instantly if func in INSTANT else compute

@@ -210,11 +210,11 @@ def device_index(device: torch.device) -> int:
 
 def wrap(data: torch.Tensor, index: int, inputs: Sequence[VGPUTensor] = ()) -> VGPUTensor:
     """A tensor on vgpu:`index` around `data`, which shares an input's memory when it is a view of it."""
-    key = data.untyped_storage()._cdata
+    storage = data.untyped_storage()
+    key = storage._cdata
     for source in inputs:
         if source._block.key == key:
             return wrap_in(data, index, source._block)
-    storage = data.untyped_storage()
     return wrap_in(data, index, Block(machine().pool(index), key, storage.nbytes()))
 
 
