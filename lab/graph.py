@@ -8,7 +8,9 @@ tensors of several layers, such as the addition of a residual connection, become
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from lab.errors import LabError
 from lab.events import GraphEdge, GraphNode, PlacementGraph
 from lab.layers import LayerHooks
 from lab.strategies.base import loss_function
@@ -130,7 +134,7 @@ def trace(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tensor
     """
     try:
         return _trace(copy.deepcopy(net).to("meta"), layers, inputs.to("meta"), targets.to("meta"))
-    except (RuntimeError, NotImplementedError):
+    except Exception:  # noqa: BLE001 - whatever the net does not find on the meta device, the CPU decides
         # The net looks at numbers (`.item()`, a branch on a value), which the meta device does not have.
         with torch.random.fork_rng(devices=[]):
             return _trace(copy.deepcopy(net).cpu(), layers, inputs, targets)
@@ -140,7 +144,9 @@ def _trace(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tenso
     follower = _Follower(net, layers)
     follower.enter(inputs)
     # Autograd's engine has a thread for each CUDA device, and a mode belongs to a thread: stay in this one.
-    with torch.autograd.set_multithreading_enabled(False), follower:
+    # What the net prints is for its real steps.
+    silence = contextlib.redirect_stdout(io.StringIO())
+    with torch.autograd.set_multithreading_enabled(False), silence, _OneDevice(inputs.device), follower:
         follower.hooks.start_forward()
         outputs = net(inputs)
         follower.leave(outputs)
@@ -148,6 +154,30 @@ def _trace(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tenso
         follower.hooks.start_backward()
         loss.backward()
     return Trace(follower.nodes, follower.edges, len(inputs))
+
+
+class _OneDevice(TorchFunctionMode):
+    """Keeps a net that moves its own tensors (`.to("vgpu:1")`) on the device where it is traced."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._device = device
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (Tensor.cpu, Tensor.cuda):
+            return args[0]
+        if func is Tensor.to:
+            kwargs.pop("device", None)
+            args = tuple(value for value in args if isinstance(value, bool) or not isinstance(value, _DEVICES))
+            if len(args) == 1 and not kwargs:
+                return args[0]
+        elif kwargs.get("device") is not None:
+            kwargs["device"] = self._device
+        return func(*args, **kwargs)
+
+
+_DEVICES = (str, int, torch.device)
 
 
 class _Follower(TorchDispatchMode):
@@ -184,6 +214,11 @@ class _Follower(TorchDispatchMode):
         self._describe(INPUT, inputs)
 
     def leave(self, outputs: Tensor) -> None:
+        if not isinstance(outputs, Tensor):
+            raise LabError(
+                f"the net returned a {type(outputs).__name__}; the lab trains nets that return one tensor: "
+                "(B, classes), or (B, T, classes) for tokens"
+            )
         self.nodes[LOSS] = _Node("loss", module="cross_entropy")
         self._connect(outputs, LOSS)
         self._turn = None

@@ -154,7 +154,8 @@ def _sweep(
                 cut_bytes = costs[end - 1].output_bytes if start < end < count else 0
                 option = combine(value, time[end] - time[start], cut_bytes)
                 known = step[end]
-                if known is None or option < known[0]:
+                # Of equal ones the last wins, which gives the first devices most: they are not left empty.
+                if known is None or option <= known[0]:
                     step[end] = (option, [*bounds, end])
         best = step
     return best[count]

@@ -7,9 +7,11 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lab import placement
 from lab.errors import ExperimentError, PlacementError, listed
@@ -19,6 +21,7 @@ from lab.graph import Trace
 from lab.layers import LayerHooks, own_parameters
 from lab.placement import LayerCost
 from lab.strategies.base import loss_function
+from lab.vgpu.roofline import Roofline
 
 MEASURED_STEPS = 3
 OPTIMIZER_COPIES = {"sgd": 1, "adam": 2, "adamw": 2}
@@ -33,6 +36,7 @@ def place(
     inputs: Tensor,
     targets: Tensor,
     capacities: Mapping[str, int],
+    hardware: Roofline | None = None,
 ) -> Placed:
     """Resolves the Experiment's placement.
 
@@ -42,6 +46,7 @@ def place(
         traced: one step of it.
         inputs, targets: one batch, for measuring.
         capacities: device -> bytes.
+        hardware: the model of the virtual GPUs, where they are modelled; automatic placement balances by it.
 
     Raises:
         ExperimentError: when patterns and layers do not match.
@@ -67,7 +72,7 @@ def place(
         ]
         return Placed(layers_on, "even", f"Cut evenly by parameters: {listed(shares)}.")
     if experiment.placement == "auto":
-        return _automatic(experiment, net, order, traced, inputs, targets, capacities)
+        return _automatic(experiment, net, order, traced, inputs, targets, capacities, hardware)
     patterns = dict(experiment.placement)
     problems = placement.problems(patterns, layers)
     if problems:
@@ -83,8 +88,9 @@ def _automatic(
     inputs: Tensor,
     targets: Tensor,
     capacities: Mapping[str, int],
+    hardware: Roofline | None = None,
 ) -> Placed:
-    times = measure(net, order, inputs, targets)
+    times = measure(net, order, inputs, targets) if hardware is None else model(net, order, inputs, targets, hardware)
     copies = 2 + OPTIMIZER_COPIES[experiment.optimizer]
     if experiment.optimizer == "sgd" and not experiment.momentum:
         copies = 2
@@ -106,8 +112,8 @@ def _automatic(
     stages = listed([f"{ns / 1e6:.2f} ms on {device}" for device, ns in expected.items()])
     whole, slowest = sum(expected.values()), max(expected.values())
     reason = (
-        f"Balanced by measured time: each step expects {stages}; with many microbatches at best "
-        f"{whole / max(1, slowest):.2f} times as fast as one device."
+        f"Balanced by {'modelled' if hardware else 'measured'} time: each step expects {stages}; with many "
+        f"microbatches at best {whole / max(1, slowest):.2f} times as fast as one device, transfers left out."
     )
     return Placed(layers, "auto", reason, expected)
 
@@ -128,6 +134,40 @@ def measure(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tens
                 if step:  # the first step allocates and warms up
                     samples[path].append(spent)
     return {path: round(statistics.median(values)) for path, values in samples.items()}
+
+
+def model(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tensor, hardware: Roofline) -> dict[str, int]:
+    """Layer path -> nanoseconds of its forward and backward on modelled hardware; nothing is computed."""
+    copied = copy.deepcopy(net).to("meta")
+    adder = _ModelledTime(hardware)
+    hooks = LayerHooks(copied, layers, adder)
+    with torch.autograd.set_multithreading_enabled(False), adder:
+        hooks.start_forward()
+        loss = loss_function(copied(inputs.to("meta")), targets.to("meta"))
+        hooks.start_backward()
+        loss.backward()
+    return dict(adder.spent)
+
+
+class _ModelledTime(TorchDispatchMode):
+    """Adds up the modelled times of the operations in each layer's turns."""
+
+    def __init__(self, hardware: Roofline) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.spent: dict[str, int] = defaultdict(int)
+        self._hardware = hardware
+        self._layer: str | None = None
+
+    def forward_turn(self, layer: str, call: int) -> None:
+        self._layer = layer
+
+    backward_turn = forward_turn
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if self._layer is not None and not func.is_view:
+            self.spent[self._layer] += self._hardware.duration_ns(func, args, result)
+        return result
 
 
 class _Stopwatch:

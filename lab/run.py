@@ -36,6 +36,9 @@ STOP_SECONDS = 0.7
 MAX_BUFFERED = 100_000
 """Events kept for a loop that may still come to read them."""
 
+READER_SECONDS = 2.0
+"""A loop that has taken no event for so long holds up nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -79,7 +82,7 @@ class Run:
         """Hold it while reading several things from `state`."""
         self._changed = threading.Condition(self.lock)
         self._buffer: deque[Event] = deque()
-        self._readers = 0
+        self._last_read = float("-inf")
         self._done = False
         self._stop_at: float | None = None
         self._worker: launch.Worker | None = None
@@ -146,24 +149,18 @@ class Run:
         self.close()
 
     def __iter__(self) -> Iterator[Event]:
-        """Every event, from the first, as it comes; each is handed out once. While a loop reads, the run's reports wait
-        for it; when nobody reads for long, old spans give way, and `state` still counts them."""
-        with self._changed:
-            self._readers += 1
-        try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._buffer or self._done)
-                    if not self._buffer:
-                        return
-                    events = list(self._buffer)
-                    self._buffer.clear()
-                    self._changed.notify_all()
-                yield from events
-        finally:
+        """Every event, from the first, as it comes; each is handed out once, and a loop that was left can be taken up
+        again. While a loop keeps reading, the run's reports wait for it; when nobody reads, old spans give way, and
+        `state` still counts them."""
+        while True:
             with self._changed:
-                self._readers -= 1
-                self._changed.notify_all()
+                self._last_read = time.monotonic()
+                self._changed.wait_for(lambda: self._buffer or self._done)
+                if not self._buffer:
+                    return
+                event = self._buffer.popleft()
+                self._last_read = time.monotonic()
+            yield event
 
     def __repr__(self) -> str:
         return f"<Run {self.id}: {self.state.status}, step {self.state.step}>"
@@ -262,16 +259,20 @@ class Run:
                 self._step_spans.clear()
             events.append(event)
         with self._changed:
-            while self._readers and len(self._buffer) > MAX_BUFFERED and self._stop_at is None:
+            while len(self._buffer) > MAX_BUFFERED and self._is_read() and self._stop_at is None:
                 self._changed.wait(0.1)
             self._publish(events)
 
     def _publish(self, events: list[Event]) -> None:
         self.state.apply_all(events)
         self._buffer.extend(events)
-        if len(self._buffer) > MAX_BUFFERED and not self._readers:
+        if len(self._buffer) > MAX_BUFFERED and not self._is_read():
             self._make_room()
         self._changed.notify_all()
+
+    def _is_read(self) -> bool:
+        """True while a loop takes events. One that took none for a while was left, though Python may keep it alive."""
+        return time.monotonic() - self._last_read < READER_SECONDS
 
     def _make_room(self) -> None:
         """Nobody reads: spans and memory samples give way first, then the older half of the steps."""

@@ -79,7 +79,9 @@ class Training:
         example = (_typed(inputs[: experiment.batch_size], dtype), targets[: experiment.batch_size])
         layers = layer_paths(net)
         traced = trace(net, layers, *example)
-        placed = placing.place(experiment, net, layers, traced, *example, _capacities(started.devices))
+        hardware = vgpu.current().model if clock == "virtual" else None
+        capacities = {info.name: info.memory_bytes for info in started.devices}
+        placed = placing.place(experiment, net, layers, traced, *example, capacities, hardware)
         graph = traced.placed(placed.layers)
         self._emit([started, placed, GraphTraced(graph)])
 
@@ -248,7 +250,3 @@ def _versions() -> dict[str, str]:
         "torch": str(torch.__version__),
         "python": platform.python_version(),
     }
-
-
-def _capacities(infos: tuple[DeviceInfo, ...]) -> dict[str, int]:
-    return {info.name: info.memory_bytes for info in infos}

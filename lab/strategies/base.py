@@ -77,13 +77,15 @@ def layer_hooks(job: Job) -> LayerHooks:
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode, without gradients."""
+    """Evaluation mode, without gradients; afterwards every module is in the mode in which it was."""
+    training = [module for module in net.modules() if module.training]
     net.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        net.train()
+        for module in training:
+            module.training = True
 
 
 class _Transfer(torch.autograd.Function):

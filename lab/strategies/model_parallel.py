@@ -26,9 +26,9 @@ class ModelParallel:
         self.placement = job.placement
         self.devices = list(dict.fromkeys(job.placement.values()))
         self.first_device = self.devices[0]
-        # Where the output is, there the loss is computed. A net that moves its own tensors is given all in one place.
+        # Where the output is, there the loss is computed: most likely where the last layer is.
+        self.target_device = list(job.placement.values())[-1]
         self.automatic = job.experiment.transfers == "auto"
-        self.target_device = list(job.placement.values())[-1] if self.automatic else self.first_device
         self.microbatches = job.experiment.microbatches
 
         self.net = job.net
@@ -52,8 +52,7 @@ class ModelParallel:
             recorder.microbatch = index
             hooks.start_forward()
             output = self.forward(x)
-            if self.automatic:  # a net may end elsewhere than at its last layer
-                y = transfer(y, str(output.device), recorder)
+            y = transfer(y, str(output.device), recorder)
             # Weighted by size, the microbatches' mean losses add up to the batch's, and so do their gradients.
             loss = loss_function(output, y)
             losses.append(loss if count == 1 else loss * (len(x) / len(inputs)))
@@ -129,7 +128,7 @@ class AlignDevices(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in _MOVES:
             home = None
-            for tensor in _tensors(args):
+            for tensor in _tensors((*args, *kwargs.values())):
                 device = tensor.device
                 if home is None:
                     home = device

@@ -33,12 +33,12 @@ def main(pipe: Connection, environment: dict[str, str], run_id: str, experiment_
 
     session = training.Training(run_id, channel.emit, channel.stop)
     state: Literal["finished", "stopped", "failed"] = "failed"
+    experiment = Experiment.from_json(experiment_json)
     try:
-        experiment = Experiment.from_json(experiment_json)
         session.run(experiment, cloudpickle.loads(net) if net is not None else None)
         state = session.state
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is, it ends the run
-        channel.emit([from_exception(error, last_spans=session.last_spans)])
+        channel.emit([from_exception(error, last_spans=session.last_spans, transfers=experiment.transfers)])
     channel.emit(
         [RunFinished(state, session.steps_done, session.wall_seconds, session.totals(), channel.dropped_spans)]
     )

@@ -15,22 +15,30 @@ class NotFiniteLossError(LabError):
 
 
 _ADVICE = (
-    (
-        "Expected all tensors to be on the same device",
-        "With transfers='manual' nothing is moved for you: move the tensor to the other's device before the operation, "
-        "for example target = target.to(output.device). Or set transfers='auto'.",
-    ),
     ("out of memory", "Use a smaller batch, put some layers on another device, or give the device more memory."),
     ("invalid device ordinal", "Name only devices of the Experiment; parallel-lab devices lists what is here."),
 )
 
 
-def from_exception(error: BaseException, rank: int = 0, last_spans: Sequence[Span] = ()) -> RankFailed:
-    """What an exception means, with its traceback and what the rank did last."""
+_MIXED_DEVICES = "Expected all tensors to be on the same device"
+_MIXED_ADVICE = {
+    "manual": "With transfers='manual' nothing is moved for you: in the net's forward, move what a layer made to where "
+    "the next one lives, for example x = x.to(self.conv2.weight.device). Or set transfers='auto'.",
+    "auto": "The net mixes tensors of two devices in a way that the lab does not align: move one of them in its "
+    "forward, for example x = x.to(y.device).",
+}
+
+
+def from_exception(
+    error: BaseException, rank: int = 0, last_spans: Sequence[Span] = (), transfers: str = "auto"
+) -> RankFailed:
+    """What an exception means, with its traceback and what the rank did last; `transfers` is the Experiment's."""
     name = type(error).__name__
     text = str(error)
     cause = text if isinstance(error, LabError) else f"{name}: {text}" if text else name
     advice = next((advice for sign, advice in _ADVICE if sign in text), "")
+    if _MIXED_DEVICES in text:
+        advice = _MIXED_ADVICE[transfers]
     if isinstance(error, NotFiniteLossError):
         advice = "Lower the learning rate, or look for a division by zero or a logarithm of zero in the net."
     lines = "".join(traceback.format_exception(error))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab import data, nets
+from lab.errors import LabError
 from lab.events import GraphEdge, GraphNode, PlacementGraph
 from lab.graph import Trace, trace
 from lab.layers import layer_paths
@@ -212,3 +213,47 @@ def test_sizes_follow_the_dtype():
     graph = on_one(traced(Residual().to(torch.bfloat16), torch.zeros(4, 6, dtype=torch.bfloat16)))
     assert nodes(graph)["first"].parameter_bytes == 2 * (6 * 6 + 6)
     assert edges(graph)["first", "second"].forward_bytes == 4 * 6 * 2
+
+
+class Asserts(nn.Module):
+    """Looks at numbers in ways that the meta device answers with all kinds of exceptions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.fc(x)
+        if h.detach().numpy().shape[0] == 0:
+            raise ValueError("an empty batch")
+        return h
+
+
+def test_whatever_a_net_does_not_find_on_meta_is_traced_on_the_cpu() -> None:
+    traced = trace(Asserts(), ["fc"], torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
+    assert traced.parameters("fc") == 4 * 3 + 3
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = self.fc(x)
+        return h, h
+
+
+def test_a_net_that_returns_several_tensors_is_told_so() -> None:
+    with pytest.raises(LabError, match="returned a tuple"):
+        trace(Pair(), ["fc"], torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
+
+
+def test_tracing_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    class Talks(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            print("from the net")
+            return super().forward(x)
+
+    trace(nn.Sequential(Talks(4, 3)), ["0"], torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
+    assert not capsys.readouterr().out

@@ -10,12 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab import data, nets, placing
+from lab import data, nets, placement, placing
 from lab.errors import ExperimentError, PlacementError
 from lab.events import Placed
 from lab.experiment import Experiment
 from lab.graph import trace
 from lab.layers import layer_paths
+from lab.placing import model
+from lab.vgpu import profiles
+from lab.vgpu.roofline import Roofline
 
 ROOM = 10**12
 
@@ -129,3 +132,20 @@ def test_measuring_tells_layers_apart_and_leaves_the_net_alone():
     assert spent["0"] > max(spent["1"], spent["2"], spent["3"])
     assert all(torch.equal(value, before[name]) for name, value in slow.state_dict().items())
     assert all(parameter.grad is None for parameter in slow.parameters())
+
+
+def test_modelled_hardware_is_balanced_by_its_own_times() -> None:
+    """Two layers whose matrix products are 1 : 8 in FLOPs, far above launch costs."""
+    net = nn.Sequential(nn.Linear(2048, 2048, bias=False), nn.Linear(2048, 16384, bias=False))
+    times = model(
+        net, ["0", "1"], torch.zeros(4096, 2048), torch.zeros(4096, dtype=torch.int64), Roofline(profiles.get("a100"))
+    )
+    # The first layer's input needs no gradient: 2 products of 4096 x 2048 x 2048; the second has 3 of 8 times that size.
+    one = 2 * 4096 * 2048 * 2048 / 19.5e12 * 1e9
+    assert times["0"] == pytest.approx(2 * one, rel=0.02)
+    assert times["1"] == pytest.approx(3 * 8 * one, rel=0.05)
+
+
+def test_even_leaves_the_last_devices_empty_and_not_the_first() -> None:
+    placed = placement.even({"a": 1, "b": 1, "c": 1}, ["d0", "d1", "d2", "d3", "d4"])
+    assert placed == {"a": "d0", "b": "d1", "c": "d2"}

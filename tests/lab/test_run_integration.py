@@ -368,3 +368,52 @@ def test_a_killed_parent_leaves_no_worker(tmp_path: Path) -> None:
         parent.kill()
     _, alive = psutil.wait_procs([worker, *family], timeout=10)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+# -- loops over a run -------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_that_was_left_can_be_taken_up_again() -> None:
+    with lab.start(lab.Experiment(steps=5)) as run:
+        first = []
+        for event in run:
+            first.append(event)
+            if isinstance(event, StepFinished):
+                break
+        events = first + list(run)
+    assert [event.step for event in events if isinstance(event, StepFinished)] == [0, 1, 2, 3, 4]
+    assert isinstance(events[-1], RunFinished)
+
+
+def test_an_abandoned_loop_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab.run, "MAX_BUFFERED", 50)
+    monkeypatch.setattr(lab.run, "READER_SECONDS", 0.2)
+    with lab.start(lab.Experiment(steps=60)) as run:
+        abandoned = iter(run)
+        next(abandoned)
+        assert run.result(PATIENCE).steps == 60
+        left = list(run)
+    assert isinstance(left[-1], RunFinished)
+    assert len(left) < 60 * 9
+
+
+class Mover(nn.Module):
+    """Moves its own activation, to a device that it names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(784, 20)
+        self.head = nn.Linear(20, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x.flatten(1)).to("vgpu:1"))
+
+
+def test_a_net_that_moves_its_own_tensors_trains_with_manual_transfers() -> None:
+    experiment = lab.Experiment(
+        strategy="model_parallel", placement={"body": "vgpu:0", "head": "vgpu:1"}, transfers="manual", steps=3
+    )
+    with lab.start(experiment, net=Mover) as run:
+        assert run.result(PATIENCE).steps == 3
+        [edge] = [edge for edge in run.state.graph.edges if edge.crosses]
+    assert (edge.source, edge.target, edge.forward_bytes) == ("body", "head", 64 * 20 * 4)

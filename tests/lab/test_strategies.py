@@ -18,8 +18,10 @@ from lab.experiment import Experiment
 from lab.graph import trace
 from lab.layers import layer_paths
 from lab.placement import resolve
-from lab.strategies.base import Job, Strategy
+from lab.strategies.base import Job, Strategy, evaluating
+from lab.strategies.model_parallel import AlignDevices, bring_inputs, place
 from lab.timing.recorder import Recorder, as_event
+from lab.timing.wall import WallTimer
 
 STEPS = 3
 SPECS = {
@@ -350,3 +352,40 @@ def test_model_parallel_on_cuda():
     assert run.train(steps) == pytest.approx(losses, rel=1e-2)  # TF32 and other kernels round differently
     devices = {span.device for step in range(STEPS) for span in run.spans(step, "forward")}
     assert devices == {"cuda:0", second}
+
+
+def test_evaluation_leaves_frozen_modules_frozen() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    net[1].eval()
+    with evaluating(net):
+        assert not net.training
+        assert not torch.is_grad_enabled()
+    assert net.training
+    assert net[0].training
+    assert not net[1].training
+
+
+def test_operands_given_by_name_are_aligned_too() -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(4, 3)
+            self.b = nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.a(x)
+            return torch.add(input=h, other=self.b(h))
+
+    vgpu.enable(devices=2)
+    torch.manual_seed(0)
+    net = Sum()
+    x = torch.randn(5, 4)
+    with torch.no_grad():
+        expected = net(x)
+    place(net, {"a": "vgpu:0", "b": "vgpu:1"})
+    recorder = Recorder(WallTimer(), ["vgpu:0", "vgpu:1"], lambda batch: None)
+    recorder.placement = {"a": "vgpu:0", "b": "vgpu:1"}
+    bring_inputs(net, recorder.placement, recorder)
+    with AlignDevices(recorder):
+        output = net(x.to("vgpu:0"))
+    assert torch.equal(output.cpu(), expected)
