@@ -182,10 +182,21 @@ class RunState:
         return tuple(device.name for device in self.started.devices) if self.started else ()
 
     def shares(self, device: str) -> dict[SpanKind, float]:
-        """Kind of span -> its share of this device's time, over the whole run; the shares add up to 1."""
+        """Kind of span -> its share of the time that the run has taken so far; the shares add up to 1.
+
+        What no span accounts for is waiting, so that a device of the run without any work waits all the time. Empty
+        before the first step has ended, and for what is neither a device of the run nor has spans.
+        """
         totals = self.totals.get(device, {})
-        whole = sum(totals.values())
-        return {kind: ns / whole for kind, ns in totals.items()} if whole else {}
+        if not self.elapsed_ns or not (totals or device in self.device_names):
+            return {}
+        work: dict[SpanKind, int] = {kind: ns for kind, ns in totals.items() if kind != "wait"}
+        occupied = sum(work.values())
+        whole = max(self.elapsed_ns, occupied)
+        shares: dict[SpanKind, float] = {kind: ns / whole for kind, ns in work.items()}
+        if occupied < whole:
+            shares["wait"] = (whole - occupied) / whole
+        return shares
 
     @property
     def failure(self) -> RankFailed | None:

@@ -109,10 +109,9 @@ def device_shares(state: RunState, device: str) -> Shares:
         busy, moved = totals.busy_ns, totals.transfer_ns + totals.collective_ns
         whole = busy + moved + totals.idle_ns
     else:
-        spans = state.totals.get(device, {})
-        moved = spans.get("transfer", 0) + spans.get("collective", 0)
-        busy = sum(spans.values()) - moved - spans.get("wait", 0)
-        whole = max(state.elapsed_ns, busy + moved)
+        shares = state.shares(device)
+        carried, idle = shares.get("transfer", 0.0) + shares.get("collective", 0.0), shares.get("wait", 0.0)
+        return Shares(sum(shares.values()) - carried - idle, carried, idle)
     if not whole:
         return Shares(0.0, 0.0, 0.0)
     return Shares(busy / whole, moved / whole, max(0.0, 1 - (busy + moved) / whole))

@@ -256,6 +256,15 @@ class TestLiveView:
         assert re.findall(r"(\d+)%", first) == ["60", "15", "25"]  # 12 + 3 of the 20 ms of two finished steps
         second = next(line for line in drawn.splitlines() if "● vgpu:1" in line)
         assert "conv2" in second
+        assert re.findall(r"(\d+)%", second) == ["30", "15", "55"]  # 6 + 3 of 20
+
+    def test_the_page_says_the_same(self) -> None:
+        state = RunState()
+        state.apply_all(events_of_a_run(steps=10)[:-2])
+        for device, wanted in (("vgpu:0", (0.4, 0.1, 0.5)), ("vgpu:1", (0.2, 0.1, 0.7))):
+            shares, drawn = terminal.device_shares(state, device), state.shares(device)
+            assert (shares.busy, shares.transfer, shares.waiting) == pytest.approx(wanted)
+            assert (drawn["forward"], drawn["transfer"], drawn["wait"]) == pytest.approx(wanted)
 
     def test_it_fits_a_narrow_terminal(self) -> None:
         state = RunState()

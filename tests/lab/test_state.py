@@ -8,11 +8,14 @@ import sys
 import pytest
 
 from lab.events import (
+    DataSource,
+    DeviceInfo,
     Evaluated,
     MemorySampled,
     Placed,
     RankFailed,
     RunFinished,
+    RunStarted,
     Span,
     StepFinished,
 )
@@ -25,6 +28,11 @@ def step(number: int, loss: float = 1.0, rank: int = 0) -> StepFinished:
 
 def span(number: int, kind: str = "forward", start: int = 0, end: int = 10, **more: object) -> Span:
     return Span("vgpu:0", 0, number, kind, "conv1", start, end, **more)  # type: ignore[arg-type]
+
+
+def started(*devices: str) -> RunStarted:
+    infos = tuple(DeviceInfo(name, "Classroom GPU (fictional)", 2 * 10**9, simulated=True) for name in devices)
+    return RunStarted("r1", {}, infos, "virtual", DataSource("mnist", "MNIST", 600, 100, "bundled"), "Net", 2, {})
 
 
 class TestSeries:
@@ -73,16 +81,31 @@ class TestTotals:
         assert dict(state.layers["conv1"]) == {"forward": 50, "backward": 60}
         traffic = state.traffic["vgpu:0", "vgpu:1"]
         assert (traffic.bytes, traffic.transfers, traffic.time_ns) == (750, 2, 15)
+        # Of the 4 ms that two steps took; what no span accounts for is waiting.
         assert state.shares("vgpu:0") == {
-            "forward": 50 / 175,
-            "transfer": 15 / 175,
-            "wait": 50 / 175,
-            "backward": 60 / 175,
+            "forward": 50 / 4_000_000,
+            "transfer": 15 / 4_000_000,
+            "backward": 60 / 4_000_000,
+            "wait": 3_999_875 / 4_000_000,
         }
         assert dict(state.totals["vgpu:1"]) == {"transfer": 15}  # a copy occupies both its ends
         assert state.shares("vgpu:2") == {}
         assert (state.step, state.samples, state.last_loss, state.elapsed_ns) == (2, 128, 1.0, 4_000_000)
         assert state.step_seconds == 0.002
+
+    def test_a_device_without_work_waits_all_the_time(self) -> None:
+        state = RunState()
+        state.apply(started("vgpu:0", "vgpu:1"))
+        state.apply(span(0, "forward", 0, 500_000))
+        assert state.shares("vgpu:0") == state.shares("vgpu:1") == {}
+        state.apply(step(0))
+        assert state.shares("vgpu:0") == {"forward": 0.25, "wait": 0.75}
+        assert state.shares("vgpu:1") == {"wait": 1.0}
+
+    def test_work_that_overlaps_is_never_more_than_all_the_time(self) -> None:
+        state = RunState()
+        state.apply_all([span(0, "forward", 0, 3_000_000), span(0, "transfer", 1_000_000, 2_000_000), step(0)])
+        assert state.shares("vgpu:0") == {"forward": 0.75, "transfer": 0.25}
 
     def test_totals_count_spans_that_are_no_longer_kept(self) -> None:
         state = RunState()

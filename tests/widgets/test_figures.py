@@ -150,6 +150,17 @@ def test_busy_shares_add_up_to_the_spans(state: RunState) -> None:
     assert figures.idle_share(state) == pytest.approx((660 + 450) / 2 / 1_270)
 
 
+def test_a_device_without_work_is_shown_waiting() -> None:
+    state = RunState()
+    state.apply(factory.started())
+    state.apply(Span("vgpu:0", 0, 0, "forward", "conv1", 0, 600))
+    state.apply(StepFinished(0, 0, 1.0, 64, 8e-7, 800))
+    bars = {trace.name: list(trace.x) for trace in figures.busy(state).data}
+    assert bars == {"forward": [0.75, 0.0], "waiting": [0.25, 1.0]}
+    assert figures.idle_share(state) == 0.625
+    assert figures.table(state, "busy").rows[1] == ("vgpu:1", *["0.0%"] * 6, "100.0%")
+
+
 def test_memory_shows_use_peak_and_capacity(state: RunState) -> None:
     figure = figures.memory(state)
     used = {trace.name.split(":")[1][0]: trace for trace in figure.data if "of 2.0 GB" in trace.name}
