@@ -10,7 +10,7 @@ from lab.state import RunState
 from tests.widgets import events_factory as factory
 from tests.widgets.forms_factory import DEFAULT
 from widgets.web import text
-from widgets.web.frame import Painter, kpis, says
+from widgets.web.frame import Painter, kpis
 from widgets.web.sessions import Session
 
 
@@ -76,10 +76,3 @@ def eval_experiment(code: str) -> Experiment:
     names: dict[str, Any] = {"__name__": "shown"}
     exec(code, names)
     return names["experiment"]
-
-
-def test_what_the_numbers_say() -> None:
-    said = says(factory.folded(factory.events(steps=5)))
-    assert "vgpu:0 waited 52%" in said
-    assert text.TRY_MICROBATCHES in said
-    assert says(RunState()) == ""

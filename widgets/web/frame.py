@@ -20,6 +20,7 @@ from lab.state import RunState
 from widgets import figures
 from widgets.figures import clock_time, duration, human_bytes, human_count
 from widgets.web import text
+from widgets.web.advice import says
 from widgets.web.sessions import Session
 
 PACE_SECONDS = {"timeline": 1.0, "loss": 0.2, "placement_graph": 1.0, "busy": 1.0, "memory": 0.5}
@@ -135,24 +136,6 @@ def kpis(state: RunState) -> dict[str, tuple[str, str]]:
         crossing = state.graph.crossing_bytes
         shown["crossing"] = (human_bytes(crossing), text.PER_STEP if crossing else text.NOTHING_CROSSES)
     return shown
-
-
-def says(state: RunState) -> str:
-    """One or two sentences on what the numbers mean."""
-    shares = {device: state.shares(device) for device in state.device_names if state.shares(device)}
-    if not shares or state.started is None:
-        return ""
-    if len(state.device_names) == 1:
-        return text.TRY_SEVERAL
-    device = max(shares, key=lambda name: shares[name].get("wait", 0.0))
-    waiting = shares[device].get("wait", 0.0)
-    transfers = sum(share.get("transfer", 0.0) for share in shares.values()) / len(shares)
-    took = f"{transfers:.0%}" if transfers >= 0.01 else text.LITTLE
-    sentences = [text.WAITS_MOST.format(device=device, share=waiting), text.TRANSFERS_TOOK.format(share=took)]
-    asked = state.started.experiment
-    if asked.get("microbatches", 1) == 1 and asked.get("batch_size", 0) % 4 == 0 and waiting > 0.25:
-        sentences.append(text.TRY_MICROBATCHES)
-    return " ".join(sentences)
 
 
 def _status(state: RunState, session: Session, override: str | None) -> dict[str, str]:

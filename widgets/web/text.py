@@ -90,11 +90,14 @@ TIME_LEFT = "about {time} left"
 DATA = "{title}: {train:,} training and {test:,} test samples, {origin}"
 
 # -- what the numbers say
-WAITS_MOST = "{device} waited {share:.0%} of its time."
-TRANSFERS_TOOK = "Transfers took {share}."
+WAITED_MOST = "Over the whole run, {device} waited {share:.0%} of the time, and transfers took {took}."
 LITTLE = "under 1%"
-TRY_MICROBATCHES = "One device works while the other waits: try 4 microbatches, so that they overlap."
-TRY_SEVERAL = "One device does everything: nothing crosses, and nothing waits for another."
+LARGER_BATCH = (
+    "Most of the time no device works, while the host prepares their work: a larger batch gives them more to do."
+)
+MOVE_A_LAYER = "{most} works much longer than {least}: move a layer from {most} to {least}."
+TRY_MICROBATCHES = "One device works while the others wait: try 2 microbatches, so that they overlap."
+ONE_DEVICE = "One device does everything: nothing crosses, and nothing waits for another."
 LAYER_SHARE = "{share:.0%} of time"
 PARAMETERS = "{count} params"
 FLOPS = "{count}FLOP"

@@ -1,0 +1,46 @@
+"""What a run's numbers mean, in two or three sentences, and what to try next."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lab.state import RunState
+from widgets.web import text
+
+UNEVEN = 2.5
+"""A device that works this many times as long as another has work to give away."""
+
+
+def says(state: RunState) -> str:
+    """On the whole run, unlike the timeline, which shows one step; empty before the first step has ended."""
+    shares = {device: state.shares(device) for device in state.device_names if state.shares(device)}
+    if not shares:
+        return ""
+    if len(state.device_names) == 1:
+        return text.ONE_DEVICE
+    waiting = {device: share.get("wait", 0.0) for device, share in shares.items()}
+    device = max(waiting, key=waiting.__getitem__)
+    transfers = sum(share.get("transfer", 0.0) for share in shares.values()) / len(shares)
+    took = f"{transfers:.0%}" if transfers >= 0.01 else text.LITTLE
+    found = text.WAITED_MOST.format(device=device, share=waiting[device], took=took)
+    return f"{found} {_advice(state)}".rstrip()
+
+
+def _advice(state: RunState) -> str:
+    shares = {device: state.shares(device) for device in state.device_names}
+    work = {
+        device: share.get("forward", 0.0) + share.get("backward", 0.0) + share.get("optimizer", 0.0)
+        for device, share in shares.items()
+    }
+    # A copy occupies both its ends.
+    occupied = sum(work.values()) + sum(share.get("transfer", 0.0) for share in shares.values()) / 2
+    if occupied < 0.5:
+        return text.LARGER_BATCH
+    most, least = max(work, key=work.__getitem__), min(work, key=work.__getitem__)
+    if work[most] > UNEVEN * work[least]:
+        layers = Counter(state.placed.layers.values() if state.placed else ())
+        return text.MOVE_A_LAYER.format(most=most, least=least) if layers[most] > 1 else ""
+    asked = state.started.experiment if state.started else {}
+    if asked.get("microbatches") == 1 and asked.get("batch_size", 1) % 2 == 0:
+        return text.TRY_MICROBATCHES
+    return ""
