@@ -36,6 +36,9 @@ def own_parameters(net: nn.Module) -> list[str]:
     return [name for name in named if not name.startswith(layers)]
 
 
+NO_LAYER = "so no placement can move it: put what belongs to the net itself into a module of its own"
+
+
 class Listener(Protocol):
     """Told when a layer's turn begins. A turn lasts until the next one's begins, so that the functional operations
     between two layers (a ReLU, a pooling) count with the layer before them, forward and backward alike."""

@@ -18,7 +18,7 @@ from lab.errors import ExperimentError, PlacementError, listed
 from lab.events import Placed
 from lab.experiment import Experiment
 from lab.graph import Trace
-from lab.layers import LayerHooks, own_parameters
+from lab.layers import NO_LAYER, LayerHooks, own_parameters
 from lab.placement import LayerCost
 from lab.strategies.base import loss_function
 from lab.vgpu.roofline import Roofline
@@ -58,10 +58,7 @@ def place(
         return Placed(dict.fromkeys(order, devices[0]), "given", f"The whole net is on {devices[0]}.")
     loose = own_parameters(net)
     if loose:
-        raise PlacementError(
-            f"{listed(loose)} belong to the net itself and to no layer, so no placement can move them: "
-            "put them into a module of their own"
-        )
+        raise PlacementError(f"{listed(loose)} {'belongs' if len(loose) == 1 else 'belong'} to no layer, {NO_LAYER}")
     if experiment.placement == "even":
         counts = {path: traced.parameters(path) if path in traced.layers else 0 for path in order}
         layers_on = placement.even(counts, devices)

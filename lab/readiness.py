@@ -72,7 +72,13 @@ def _placement_problems(fields: Mapping[str, Any], net: Net | None) -> list[Prob
     if net is None and (not isinstance(patterns, Mapping) or name not in nets.REGISTRY):
         return []
     try:
-        paths = _registry_layers(name, fields.get("data")) if net is None else _own_layers(net)
+        if net is None:
+            paths = _registry_layers(name, fields.get("data"))
+        else:
+            module = _built(net)
+            paths = _layers(module)
+            if patterns is not None and (loose := _loose(module)):
+                return [Problem("net", loose)]
     except ExperimentError as error:
         return list(error.problems)
     if not isinstance(patterns, Mapping):
@@ -90,10 +96,20 @@ def _registry_layers(net: str, data_name: Any) -> list[str]:
     return list(nets.layer_names(net, data_name if suits else entry.default_data))
 
 
-def _own_layers(net: Net) -> list[str]:
+def _layers(module: nn.Module) -> list[str]:
     from lab import layers
 
-    return layers.layer_paths(_built(net))
+    return layers.layer_paths(module)
+
+
+def _loose(module: nn.Module) -> str:
+    """What to say of parameters that no placement can move; nothing when there are none."""
+    from lab import layers
+
+    names = layers.own_parameters(module)
+    if not names:
+        return ""
+    return f"{listed(names)} {'belongs' if len(names) == 1 else 'belong'} to no layer, {layers.NO_LAYER}"
 
 
 def _built(net: Net) -> nn.Module:

@@ -95,7 +95,7 @@ def test_even_by_parameters_and_what_it_says():
 def test_parameters_of_the_net_itself_cannot_be_placed():
     loose = net()
     loose.scale = nn.Parameter(torch.ones(1))
-    with pytest.raises(PlacementError, match="scale belong to the net itself and to no layer"):
+    with pytest.raises(PlacementError, match="scale belongs to no layer"):
         place(loose, placement="even")
 
 
@@ -140,7 +140,7 @@ def test_modelled_hardware_is_balanced_by_its_own_times() -> None:
     times = model(
         net, ["0", "1"], torch.zeros(4096, 2048), torch.zeros(4096, dtype=torch.int64), Roofline(profiles.get("a100"))
     )
-    # The first layer's input needs no gradient: 2 products of 4096 x 2048 x 2048; the second has 3 of 8 times that size.
+    # The first layer's input needs no gradient: 2 products of 4096 x 2048 x 2048; the second has 3, 8 times as large.
     one = 2 * 4096 * 2048 * 2048 / 19.5e12 * 1e9
     assert times["0"] == pytest.approx(2 * one, rel=0.02)
     assert times["1"] == pytest.approx(3 * 8 * one, rel=0.05)

@@ -151,3 +151,15 @@ class TestCheck:
         fields = {"version": 1, "batch_size": "32", "lr": "0.1"}
         assert check(fields) == Experiment(batch_size=32, lr=0.1)
         assert fields["version"] == 1
+
+
+def test_a_parameter_of_the_net_itself_is_refused_where_layers_are_placed() -> None:
+    class Loose(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(784, 10)
+            self.scale = nn.Parameter(torch.ones(10))
+
+    with pytest.raises(ExperimentError, match="scale belongs to no layer"):
+        readiness.check({"strategy": "model_parallel", "placement": {"*": "vgpu:0"}}, Loose)
+    assert readiness.check({"strategy": "single"}, Loose).net == "own:Loose"
