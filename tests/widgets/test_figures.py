@@ -253,9 +253,10 @@ def test_figures_are_small_and_have_tables(name: str, theme: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["timeline", "busy", "memory"])
-def test_simulated_times_are_labelled(name: str) -> None:
+def test_the_clock_is_named(name: str) -> None:
     simulated, real = (factory.folded(factory.events(steps=3, clock=clock)) for clock in ("virtual", "wall"))
     assert "simulated" in draw(name, simulated).layout.title.text
+    assert draw(name, real).layout.title.text.endswith(" · wall clock")
     assert "simulated" not in str(draw(name, real).to_dict())
 
 

@@ -16,7 +16,7 @@ from widgets.web.sessions import Session
 
 def test_kpis_are_the_events_numbers() -> None:
     shown = kpis(factory.folded(factory.events(steps=50)))
-    assert shown["step_time"] == ("1.27 ms", text.CLOCKS["virtual"])
+    assert shown["step_time"] == ("1.27 ms", "simulated clock")
     assert shown["crossing"][0] == "737.3 kB"
     assert shown["waiting"][0] == f"{(660 + 450) / 2 / 1270:.0%}"
     assert all(value == text.NO_VALUE for value, _ in kpis(RunState()).values())
@@ -48,7 +48,7 @@ def test_the_time_left_follows_the_pace() -> None:
     for step in range(100, 200):
         state.apply_all(factory.step_events(step))
     now[0] = 110.0
-    assert json.loads(painter.paint(Session("a")))["eta"] == text.TIME_LEFT.format(time="1 min 30 s")
+    assert json.loads(painter.paint(Session("a")))["eta"] == "about 1 min 30 s of wall time left"
 
 
 def test_a_failure_is_shown_with_cause_advice_and_traceback() -> None:
@@ -65,10 +65,23 @@ def test_a_failure_is_shown_with_cause_advice_and_traceback() -> None:
 def test_the_frame_has_data_source_code_and_layers() -> None:
     frame = json.loads(Painter("r", DEFAULT, factory.folded(factory.events(steps=3))).paint(Session("a")))
     assert frame["data"].startswith("MNIST: 60,000 training and 10,000 test samples, bundled")
-    assert frame["clock"] == "simulated clock"
+    assert [frame["figures"][name]["title"] for name in ("timeline", "busy", "memory")] == [
+        "step 2 · simulated clock",
+        "simulated clock",
+        "simulated clock",
+    ]
     assert eval_experiment(frame["code"]) == DEFAULT
     assert frame["layers"]["conv1"]["device"] == "vgpu:0"
-    assert "260 params" in frame["layers"]["conv1"]["about"]
+    # conv1 takes 440 µs of the 1,100 in which layers compute.
+    assert frame["layers"]["conv1"]["about"] == "260 params · 18 MFLOP · 40% of layer time"
+    assert frame["layers"]["conv1"]["title"].startswith("260 parameters, 18 MFLOP forward in one step, 40% of the time")
+
+
+def test_wall_time_is_called_that_beside_simulated_times() -> None:
+    state = factory.folded(factory.events(steps=50))
+    state.apply(factory.finished())
+    frame = json.loads(Painter("r", DEFAULT, state).paint(Session("a")))
+    assert frame["status"]["text"] == "Finished: 50 steps in 4 s of wall time"
 
 
 def eval_experiment(code: str) -> Experiment:

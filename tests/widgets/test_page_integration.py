@@ -135,7 +135,7 @@ def test_a_real_run_is_drawn_in_place(open_tab: Callable[[], Tab]) -> None:
     assert ["forward", [0, 1]] in bars
     assert ["backward", [0, 1]] in bars
     expect(page.locator("[data-kpi=crossing] b")).to_have_text("737.3 kB")
-    expect(page.locator("[data-clock]")).to_have_text("simulated clock")
+    expect(page.locator("[data-figure=busy] [data-subtitle]")).to_have_text("simulated clock")
     expect(page.locator("[data-data]")).to_contain_text("MNIST: 60,000")
     expect(page.locator("[data-layer=conv1]")).to_contain_text("260 params")
 

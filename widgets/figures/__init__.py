@@ -1,7 +1,7 @@
 """RunState -> Plotly figures: one drawing for the notebook and the page.
 
 Every figure takes a RunState and a theme, keeps below 2,000 points, shows a calm sentence while there is nothing to
-draw, and says "simulated" where its times come from the virtual clock. `table` gives the numbers behind each, and
+draw, and names the clock that its times come from. `table` gives the numbers behind each, and
 `spec` a figure as plain values: a page that redraws several times a second has no time for `graph_objects` to check it.
 """
 
@@ -14,7 +14,7 @@ from widgets.figures import _busy, _graph, _loss, _memory, _timeline
 from widgets.figures._busy import idle_share
 from widgets.figures._loss import latest as smoothed_loss
 from widgets.figures._table import Table, table
-from widgets.figures._theme import PALETTES, Spec, Theme
+from widgets.figures._theme import CLOCKS, PALETTES, Spec, Theme
 from widgets.figures._units import clock_time, duration, human_bytes, human_count
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FIGURES = ("timeline", "loss", "placement_graph", "busy", "memory")
 
 __all__ = [
+    "CLOCKS",
     "FIGURES",
     "PALETTES",
     "Spec",

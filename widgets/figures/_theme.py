@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from lab.events import SpanKind
+from lab.events import Clock, SpanKind
 from lab.state import RunState
 
 Theme: TypeAlias = Literal["light", "dark"]
 Spec: TypeAlias = dict[str, Any]
 """A figure as plain values, `{"data": [...], "layout": {...}}`: what Plotly draws, and quick to make."""
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif'
+CLOCKS: dict[Clock, str] = {"virtual": "simulated clock", "cuda": "CUDA events", "wall": "wall clock"}
 DARK_INK = "#14202b"
 """Text on the light Okabe-Ito colours, in both themes."""
 
@@ -137,8 +138,8 @@ def simulated(state: RunState) -> bool:
 
 
 def clock_note(state: RunState) -> str:
-    """Ends every title that goes with times from the virtual clock."""
-    return " · simulated clock" if simulated(state) else ""
+    """Ends every title that goes with times: which clock they are from."""
+    return f" · {CLOCKS[state.started.clock]}" if state.started else ""
 
 
 def base(theme: Theme, title: str, height: int, **layout: Any) -> Spec:

@@ -72,7 +72,6 @@ class Painter:
                 "eta": self._eta(state),
                 "progress": _progress(state),
                 "data": _data(state),
-                "clock": text.CLOCKS[state.started.clock] if state.started else "",
                 "kpis": kpis(state),
                 "figures": self._drawn,
                 "tables": self._tables,
@@ -126,7 +125,7 @@ def kpis(state: RunState) -> dict[str, tuple[str, str]]:
     if state.loss and state.last_loss is not None:
         shown["loss"] = (_number(figures.smoothed_loss(state)), text.OF_STEP.format(step=state.step))
     if state.started and state.step_seconds is not None:
-        shown["step_time"] = (duration(state.step_seconds * 1e9), text.CLOCKS[state.started.clock])
+        shown["step_time"] = (duration(state.step_seconds * 1e9), figures.CLOCKS[state.started.clock])
     idle = figures.idle_share(state)
     if idle is not None:
         count = len(state.device_names)
@@ -180,15 +179,19 @@ def _layers(state: RunState) -> dict[str, dict[str, str]]:
     whole = sum(sum(times.values()) for times in state.layers.values())
     known = {}
     for name, device in placed.items():
-        parts = []
+        parts, more = [], []
         node = nodes.get(name)
         if node is not None and node.parameters:
             parts.append(text.PARAMETERS.format(count=human_count(node.parameters).strip()))
+            more.append(text.ALL_PARAMETERS.format(count=node.parameters))
         if node is not None and node.forward_flops:
             parts.append(text.FLOPS.format(count=human_count(node.forward_flops)))
+            more.append(text.FORWARD_FLOPS.format(count=human_count(node.forward_flops)))
         if whole and name in state.layers:
-            parts.append(text.LAYER_SHARE.format(share=sum(state.layers[name].values()) / whole))
-        known[name] = {"device": device, "about": " · ".join(parts)}
+            share = sum(state.layers[name].values()) / whole
+            parts.append(text.LAYER_SHARE.format(share=share))
+            more.append(text.SHARE_OF_LAYERS.format(share=share))
+        known[name] = {"device": device, "about": " · ".join(parts), "title": ", ".join(more)}
     return known
 
 

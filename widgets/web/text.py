@@ -74,8 +74,6 @@ PER_STEP = "per step, both ways"
 NOTHING_CROSSES = "nothing leaves its device"
 LEFT_OUT = "{count:,} more rows are left out."
 
-CLOCKS = {"virtual": "simulated clock", "cuda": "CUDA events", "wall": "wall clock"}
-
 # -- status
 READY = "Ready"
 STARTING = "Starting the worker process"
@@ -83,10 +81,10 @@ RUNNING = "Step {step:,} of {total:,}"
 PREPARING = "Loading data and tracing the net"
 TESTING = "All {total:,} steps done, testing"
 STOPPING = "Stopping"
-FINISHED = "Finished: {step:,} steps in {seconds}"
+FINISHED = "Finished: {step:,} steps in {seconds} of wall time"
 STOPPED = "Stopped after {step:,} of {total:,} steps"
 FAILED = "Failed after {step:,} of {total:,} steps"
-TIME_LEFT = "about {time} left"
+TIME_LEFT = "about {time} of wall time left"
 DATA = "{title}: {train:,} training and {test:,} test samples, {origin}"
 
 # -- what the numbers say
@@ -98,9 +96,12 @@ LARGER_BATCH = (
 MOVE_A_LAYER = "{most} works much longer than {least}: move a layer from {most} to {least}."
 TRY_MICROBATCHES = "One device works while the others wait: try 2 microbatches, so that they overlap."
 ONE_DEVICE = "One device does everything: nothing crosses, and nothing waits for another."
-LAYER_SHARE = "{share:.0%} of time"
+LAYER_SHARE = "{share:.0%} of layer time"
+SHARE_OF_LAYERS = "{share:.0%} of the time that all layers take, forward and backward, over the whole run"
 PARAMETERS = "{count} params"
+ALL_PARAMETERS = "{count:,} parameters"
 FLOPS = "{count}FLOP"
+FORWARD_FLOPS = "{count}FLOP forward in one step"
 
 # -- the server
 ADDRESS = "Parallel Lab is at {url} (Ctrl-C ends it)"

@@ -14,8 +14,6 @@ function applyText() {
   status.dataset.state = frame.status.state;
   write(find("[data-status]"), frame.status.text);
   write(find("[data-eta]"), frame.eta);
-  write(find("[data-clock]"), frame.clock);
-  find("[data-clock]").hidden = !frame.clock;
   write(find("[data-data]"), frame.data);
   find("[data-progress]").style.width = `${(100 * frame.progress).toFixed(1)}%`;
   for (const [name, [value, of]] of Object.entries(frame.kpis)) {

@@ -59,9 +59,10 @@ function draw() {
     if (select.value !== device && document.activeElement !== select) select.value = device;
     const index = devices.indexOf(device);
     node.style.setProperty("--lab-device", index < 0 ? "var(--lab-line)" : `var(--lab-d${index % 8})`);
-    const about = frame?.layers?.[layer]?.about ?? "";
+    const { about = "", title = "" } = frame?.layers?.[layer] ?? {};
     const span = node.querySelector("span");
     if (span.textContent !== about) span.textContent = about;
+    if (span.title !== title) span.title = title;
   }
   for (const button of element.querySelectorAll("[data-method]")) {
     button.textContent = words[button.dataset.method];
