@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch.utils import backend_registration
 
 from lab.vgpu import modules, operators, recurrent, saving
 from lab.vgpu import tensor as vt
+from lab.vgpu.machine import cpu_time_ns
 
 aten = torch.ops.aten
 _FLASH = torch.nn.attention.SDPBackend.FLASH_ATTENTION.value
@@ -166,7 +166,7 @@ def _factory(op: Any, *args: Any, **kwargs: Any) -> Any:
     """Every other operator that reaches the key with no tensor of ours: it makes one (`arange`, `randperm`, ...)."""
     device = kwargs.get("device")
     index = vt.device_index(device if device is not None else torch.device("vgpu"))
-    started = time.perf_counter_ns()
+    started = cpu_time_ns()
     result = op(*args, **{**kwargs, "device": vt.CPU})
     vt.machine().record(index, started, op, args, result)
     return vt.wrap(result, index) if isinstance(result, torch.Tensor) else result

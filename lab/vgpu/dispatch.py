@@ -7,12 +7,12 @@ torch 2.13.0.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
 from torch.utils._mode_utils import no_dispatch
 
+from lab.vgpu.machine import cpu_time_ns
 from lab.vgpu.memory import Block
 from lab.vgpu.tensor import CPU, VGPUTensor, machine, wrap, wrap_in
 
@@ -87,7 +87,7 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: 
     plain = [value if type(value) in _NUMBERS else unwrap(value) for value in args]
     if kwargs:
         kwargs = {name: CPU if name == "device" else unwrap(value) for name, value in kwargs.items()}
-    started = time.perf_counter_ns()
+    started = cpu_time_ns()
     result = func(*plain, **kwargs)
     index = unwrap.index
     if timed:
@@ -138,7 +138,7 @@ def _write(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: b
     plain = [value if type(value) in _NUMBERS else unwrap(value) for value in args]
     if kwargs:
         kwargs = {name: CPU if name == "device" else unwrap(value) for name, value in kwargs.items()}
-    started = time.perf_counter_ns()
+    started = cpu_time_ns()
     result = func(*plain, **kwargs)
     if timed and unwrap.index >= 0:
         machine().record(unwrap.index, started, func, plain, result)

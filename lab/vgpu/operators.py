@@ -5,7 +5,6 @@ Private PyTorch names used here: `OpOverload._schema`. Tried on torch 2.13.0.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from lab.vgpu.dispatch import (
     take_over_storage,
     view,
 )
+from lab.vgpu.machine import cpu_time_ns
 from lab.vgpu.tensor import CPU, Plan, VGPUTensor, device_index, machine, wrap, wrap_in
 
 aten = torch.ops.aten
@@ -44,7 +44,7 @@ def _copy_(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def copy(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     """Copies numbers into `target`, within a device or from one to another."""
     (to, to_index), (data, from_index) = _place(target), _place(source)
-    started = time.perf_counter_ns()
+    started = cpu_time_ns()
     to.copy_(data)
     if from_index == to_index:
         machine().record(to_index, started, aten.copy_.default, (to, data), to)
@@ -60,7 +60,7 @@ def _to_copy(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     device = kwargs.pop("device", None) or source.device
     non_blocking = kwargs.pop("non_blocking", False)
     kwargs.pop("pin_memory", None)
-    started = time.perf_counter_ns()
+    started = cpu_time_ns()
     data = aten._to_copy.default(source._data, **kwargs)
     if device.type == "vgpu":
         index = device_index(device)
@@ -85,7 +85,7 @@ def _pack(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     source, lengths, *rest = args
     if type(source) is not VGPUTensor or type(lengths) is VGPUTensor:
         return compute(func, args, kwargs)
-    started = time.perf_counter_ns()
+    started = cpu_time_ns()
     data, batch_sizes = func(source._data, lengths, *rest)
     machine().record(source._index, started, func, (source._data,), data)
     return wrap(data, source._index), batch_sizes
