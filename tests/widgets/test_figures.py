@@ -15,10 +15,8 @@ from widgets.figures import _theme as theming
 from widgets.figures._graph import edge_label
 from widgets.figures._layout import layout
 from widgets.figures._loss import smoothed
-from widgets.figures._timeline import MAX_BARS, merged
 
 THEMES = ("light", "dark")
-MS = 1_000_000
 
 
 def draw(name: str, state: RunState, theme: str = "light") -> go.Figure:
@@ -34,77 +32,6 @@ def state() -> RunState:
     state = factory.folded(factory.events(steps=50))
     state.apply(factory.evaluated(50))
     return state
-
-
-# -- timeline --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("step", [None, 30])
-def test_timeline_bars_are_the_spans(state: RunState, step: int | None) -> None:
-    figure = figures.timeline(state, step=step)
-    wanted = sorted(
-        (kind, lane, start / 1_000, (end - start) / 1_000)
-        for device, kind, _, start, end in factory.STEP
-        # A transfer occupies the lanes of both its ends.
-        for lane in ((0, 1) if kind == "transfer" else (("vgpu:0", "vgpu:1").index(device),))
-    )
-    kinds = {theming.kind_style(kind, "light").label: kind for kind in SPAN_KINDS}
-    drawn = sorted(
-        (kinds[bars.name], lane, round(base, 9), round(width, 9))
-        for bars in figure.data
-        if bars.type == "bar"
-        for lane, base, width in zip(bars.y, bars.base, bars.x, strict=True)
-    )
-    assert drawn == wanted
-    assert figure.layout.xaxis.autorangeoptions.include == (0, factory.STEP_NS / MS)
-    assert f"step {49 if step is None else step}" in figure.layout.title.text
-    assert [name.strip() for name in figure.layout.yaxis.ticktext] == ["vgpu:0", "vgpu:1"]
-
-
-def test_timeline_arrows_lead_from_lane_to_lane(state: RunState) -> None:
-    figure = figures.timeline(state)
-    (curve,) = [trace for trace in figure.data if trace.name == "transfers"]
-    first = [(x, y) for x, y in zip(curve.x, curve.y, strict=True)][: curve.x.index(None)]
-    assert first[0][0] == pytest.approx(0.200)
-    assert first[-1][0] == pytest.approx(0.240)
-    assert 0 < first[0][1] < 0.5 < first[-1][1] < 1
-    tips = {trace.marker.symbol for trace in figure.data if trace.name == "arrives"}
-    assert tips == {"triangle-down", "triangle-up"}
-
-
-def test_a_device_that_is_done_early_waits_for_the_others() -> None:
-    state = RunState()
-    state.apply(factory.started())
-    state.apply(Span("vgpu:0", 0, 0, "forward", "conv1", 100, 400))
-    state.apply(Span("vgpu:1", 0, 0, "wait", "vgpu:0", 20, 400))
-    state.apply(Span("vgpu:1", 0, 0, "forward", "conv2", 400, 900))
-    state.apply(StepFinished(0, 0, 1.0, 64, 1e-6, 900))
-    (waits,) = [trace for trace in figures.timeline(state).data if trace.name == "waiting"]
-    # In nanoseconds from the first work, at 100: the wait from before is cut, the last 500 of vgpu:0 are waiting too.
-    assert sorted(zip(waits.y, waits.base, waits.x, strict=True)) == [(0, 300, 500), (1, 0, 300)]
-
-
-def test_the_host_has_no_lane(state: RunState) -> None:
-    extra = factory.folded(factory.events(steps=3))
-    extra.apply(Span("cpu", 0, 3, "data", "batch", 0, 5))
-    assert [name.strip() for name in figures.timeline(extra).layout.yaxis.ticktext] == ["vgpu:0", "vgpu:1"]
-
-
-def test_merging_keeps_the_times_and_goes_below_the_limit() -> None:
-    spans = [
-        Span(f"vgpu:{d}", 0, 0, kind, f"layer{i}", start := i * 200 + 100 * (kind == "backward"), start + 95)
-        for d in range(2)
-        for i in range(2_000)
-        for kind in ("forward", "backward")
-    ]
-    assert merged(spans[:100], MAX_BARS) == sorted(spans[:100], key=lambda span: (span.device, span.start_ns))
-    runs = [Span("vgpu:0", 0, 0, "forward", f"layer{i}", i * 100, i * 100 + 99) for i in range(3_000)]
-    few = merged(runs, MAX_BARS)
-    assert len(few) <= MAX_BARS
-    assert (few[0].start_ns, few[-1].end_ns) == (0, 299_999)
-
-
-# -- the other figures -----------------------------------------------------------------------------------------------
 
 
 def test_loss_shows_each_batch_and_the_test_accuracy(state: RunState) -> None:
@@ -307,11 +234,3 @@ def test_light_and_dark_differ(state: RunState) -> None:
 )
 def test_numbers_read_well(text: str, wanted: str) -> None:
     assert text == wanted
-
-
-def test_the_timelines_table_has_the_charts_zero() -> None:
-    state = factory.folded(factory.events(steps=3))
-    state.apply(Span("cpu", 0, 2, "data", "batch", 2 * factory.STEP_NS - 500_000, 2 * factory.STEP_NS - 400_000))
-    rows = figures.table(state, "timeline").rows
-    assert rows[0] == ("cpu", "data", "batch", "-500 µs", "100 µs", "")
-    assert ("vgpu:0", "transfer", "vgpu:0 → vgpu:1", "200 µs", "40.0 µs", "368.6 kB") in rows

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from lab.state import RunState
 from widgets.figures import _theme as theming
 from widgets.figures._busy import ORDER
-from widgets.figures._timeline import window
+from widgets.figures._timeline import received, window
 from widgets.figures._units import duration, human_bytes, human_count, significant
 
 MAX_ROWS = 200
+EARLIER = "earlier"
+"""When the host prepared a batch before the devices began with it, while they worked on the step before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +50,18 @@ def _loss(state: RunState) -> Table:
 
 
 def _timeline(state: RunState, step: int | None) -> Table:
-    """The chart's spans with the chart's zero, and what the host did for this step, perhaps before it."""
+    """The chart's spans with the chart's zero, each copy once, and what the host did for this step."""
     devices = theming.lanes(state)
     shown = window(state, step, devices) if step is not None else []
     first = min((span.start_ns for span in shown), default=0)
     host = [span for span in state.spans.get(step, []) if span.device not in devices] if step is not None else []
-    spans = sorted([*shown, *host], key=lambda span: span.start_ns)
+    spans = sorted([*host, *(span for span in shown if not received(span))], key=lambda span: span.start_ns)
     rows = [
         (
             span.device,
             span.kind,
             span.name,
-            duration(span.start_ns - first),
+            duration(span.start_ns - first) if span.start_ns >= first else EARLIER,
             duration(span.duration_ns),
             human_bytes(span.bytes) if span.bytes else "",
         )

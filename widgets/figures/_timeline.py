@@ -59,22 +59,22 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
         },
         yaxis=theming.lane_axis(devices, theme),
     )
-    # A copy occupies both its ends.
-    received = [replace(span, device=span.peer) for span in spans if span.kind == "transfer" and span.peer in lane]
-    drawn = merged([*spans, *received], MAX_BARS)
+    drawn = merged(spans, MAX_BARS)
     for kind in SPAN_KINDS:
         group = [span for span in drawn if span.kind == kind]
         if group:
             figure["data"].append(_bars(group, lane, first, unit, whole, theme))
-    transfers = [span for span in spans if span.kind == "transfer" and span.peer in lane]
+    transfers = [span for span in spans if span.kind == "transfer" and span.peer in lane and not received(span)]
     figure["data"] += _arrows(transfers, lane, first, unit, palette.crossing)
     return figure
 
 
 def window(state: RunState, step: int, devices: list[str]) -> list[Span]:
-    """The step's spans on the devices, from its first work to its last: waits that reach in from before are cut there,
-    and a device that is done early waits for the others (that wait is booked on the next step, once it begins)."""
-    spans = [span for span in state.spans.get(step, []) if span.device in devices]
+    """The step's spans on the devices, from its first work or copy to its last: waits that reach in from before are cut
+    there, and a device that is done early waits for the others (that wait is booked on the next step, once it begins).
+    A copy occupies both its ends, so it is there for each of them that is among the devices, and one from the host too.
+    """
+    spans = _occupying(state.spans.get(step, []), devices)
     work = [span for span in spans if span.kind != "wait"]
     if not work:
         return spans
@@ -84,13 +84,23 @@ def window(state: RunState, step: int, devices: list[str]) -> list[Span]:
         for span in spans
         if span.kind != "wait" or (span.end_ns > first and span.start_ns < last)
     ]
-    following = [span for span in state.spans.get(step + 1, []) if span.kind != "wait"]
+    following = [span for span in _occupying(state.spans.get(step + 1, []), devices) if span.kind != "wait"]
     for device in devices:
         ends = [span.end_ns for span in out if span.device == device]
         until = min([last, *(span.start_ns for span in following if span.device == device)])
         if ends and max(ends) < until:
             out.append(Span(device, 0, step, "wait", "the next step", max(ends), until))
     return out
+
+
+def _occupying(spans: Sequence[Span], devices: list[str]) -> list[Span]:
+    copies = [replace(span, device=span.peer) for span in spans if span.kind == "transfer" and span.peer in devices]
+    return [span for span in spans if span.device in devices] + copies
+
+
+def received(span: Span) -> bool:
+    """Whether this is a copy on the lane of the device that it goes to."""
+    return span.kind == "transfer" and span.device == span.peer
 
 
 def merged(spans: Sequence[Span], limit: int) -> list[Span]:
