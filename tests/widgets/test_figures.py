@@ -75,6 +75,7 @@ def test_busy_shares_add_up_to_the_spans(state: RunState) -> None:
     assert shares["waiting", 0] == pytest.approx(660 / 1_270)
     assert sum(share for (_, lane), share in shares.items() if lane == 0) == pytest.approx(1)
     assert figures.idle_share(state) == pytest.approx((660 + 450) / 2 / 1_270)
+    assert (figure.layout.xaxis.tickvals[-1], figure.layout.xaxis.tickformat) == (1, ".0%")
 
 
 def test_a_device_without_work_is_shown_waiting() -> None:

@@ -195,6 +195,26 @@ def test_dark_and_another_net(open_tab: Callable[[], Tab]) -> None:
     expect(page.locator("#lab-panel")).to_be_hidden()
 
 
+def test_at_800_pixels_nothing_is_cut_off(open_tab: Callable[[], Tab]) -> None:
+    tab = open_tab()
+    page = tab.page
+    page.set_viewport_size({"width": 800, "height": 900})
+    tab.running()
+    labels = "[...document.querySelectorAll('[data-figure=busy] .xtick text')].map(node => node.textContent)"
+    page.wait_for_function(f"{labels}.length > 0")
+    assert page.evaluate(labels) == ["0%", "25%", "50%", "75%", "100%"]
+    inside = page.evaluate(
+        """(() => {
+            const box = document.querySelector('#lab-controls .wrap-inner');
+            const input = box.querySelector('input');
+            const arrow = box.querySelector('.icon-wrap').getBoundingClientRect();
+            const room = parseFloat(getComputedStyle(input).paddingRight);
+            return input.getBoundingClientRect().right - room <= arrow.left;
+        })()"""
+    )
+    assert inside
+
+
 def test_closing_the_server_ends_the_runs_of_open_tabs(browser: Browser) -> None:
     with serving(ENDLESS, port=0) as other:
         tab = Tab(browser, other.url)

@@ -11,6 +11,7 @@ from widgets.figures._theme import Spec, Theme
 
 ORDER: tuple[SpanKind, ...] = ("data", "forward", "backward", "optimizer", "collective", "transfer", "wait")
 TITLE = "Busy and waiting"
+TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def busy(state: RunState, theme: Theme = "light") -> Spec:
@@ -27,8 +28,9 @@ def busy(state: RunState, theme: Theme = "light") -> Spec:
         height,
         barmode="stack",
         bargap=0.45,
+        margin={"r": 24},  # room for half of the last label, which Plotly leaves out otherwise
         showlegend=True,
-        xaxis={"range": [0, 1], "tickformat": ".0%", "showgrid": False, "nticks": 5, "fixedrange": True},
+        xaxis={"range": [0, 1], "tickvals": TICKS, "tickformat": ".0%", "showgrid": False, "fixedrange": True},
         yaxis=theming.lane_axis(devices, theme),
     )
     for kind in ORDER:
