@@ -7,7 +7,7 @@ import itertools
 import plotly.graph_objects as go
 import pytest
 
-from lab.events import SPAN_KINDS, GraphEdge, GraphNode, GraphTraced, PlacementGraph, Span, StepFinished
+from lab.events import SPAN_KINDS, GraphEdge, GraphNode, GraphTraced, MemorySampled, PlacementGraph, Span, StepFinished
 from lab.state import RunState
 from tests.widgets import events_factory as factory
 from widgets import figures
@@ -95,6 +95,15 @@ def test_memory_shows_use_peak_and_capacity(state: RunState) -> None:
     assert used["0"].y[0] == pytest.approx(state.memory["vgpu:0"].allocated.y[0] / 1e6)
     assert f"peak {state.memory['vgpu:0'].peak / 1e6:.1f} MB" in used["0"].name
     assert used["0"].line.dash != used["1"].line.dash
+
+
+def test_memory_of_the_cpu_is_that_of_the_process() -> None:
+    state = RunState()
+    state.apply(factory.started(clock="wall", devices=("cpu",)))
+    state.apply(MemorySampled("cpu", 0, 600_000_000, 700_000_000, 64 * 10**9))
+    said = "cpu (resident memory of the whole process)"
+    assert figures.memory(state).data[0].name == f"{said}: peak 700.0 MB of 64.0 GB"
+    assert figures.table(state, "memory").rows == [(said, "600.0 MB", "700.0 MB", "64.0 GB")]
 
 
 def test_the_crossing_edge_carries_its_bytes(state: RunState) -> None:

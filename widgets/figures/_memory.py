@@ -11,6 +11,7 @@ from widgets.figures._units import human_bytes, time_unit
 
 TITLE = "Memory"
 HEIGHT = 220
+CPU = "cpu (resident memory of the whole process)"
 MAX_POINTS = 1_200
 """Of all traces of the figure together."""
 
@@ -45,10 +46,10 @@ def memory(state: RunState, theme: Theme = "light") -> Spec:
             "x": [time / unit for time in x],
             "y": [value / scale for value in y],
             "mode": "lines" if len(x) > 1 else "markers",
-            "name": f"{device}: peak {human_bytes(used.peak)}{of}",
+            "name": f"{owner(device)}: peak {human_bytes(used.peak)}{of}",
             "line": {"width": 2.2, "color": color, "dash": theming.device_dash(state, device), "shape": "hv"},
             "marker": {"color": color},
-            "hovertemplate": f"{device}<br>%{{y:.2f}} {name} at %{{x:.3g}} {symbol}<extra></extra>",
+            "hovertemplate": f"{owner(device)}<br>%{{y:.2f}} {name} at %{{x:.3g}} {symbol}<extra></extra>",
         }
         peak: dict[str, Any] = {
             "type": "scatter",
@@ -58,10 +59,15 @@ def memory(state: RunState, theme: Theme = "light") -> Spec:
             "name": f"{device}, peak",
             "line": {"width": 1, "color": color, "dash": "dot"},
             "showlegend": False,
-            "hovertemplate": f"{device}<br>peak {human_bytes(used.peak)}<extra></extra>",
+            "hovertemplate": f"{owner(device)}<br>peak {human_bytes(used.peak)}<extra></extra>",
         }
         figure["data"] += [trace, peak]
     return figure
+
+
+def owner(device: str) -> str:
+    """Whose memory it is: on `cpu` the lab cannot tell tensors from the rest of its worker."""
+    return CPU if device == "cpu" else device
 
 
 def _byte_unit(count: float) -> tuple[float, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lab.state import RunState
 from widgets.figures import _theme as theming
 from widgets.figures._busy import ORDER
+from widgets.figures._memory import owner
 from widgets.figures._timeline import received, window
 from widgets.figures._units import duration, human_bytes, human_count, significant
 
@@ -82,7 +83,7 @@ def _busy(state: RunState) -> Table:
 
 def _memory(state: RunState) -> Table:
     rows = [
-        (device, human_bytes(used.allocated.y[-1]), human_bytes(used.peak), human_bytes(used.capacity))
+        (owner(device), human_bytes(used.allocated.y[-1]), human_bytes(used.peak), human_bytes(used.capacity))
         for device, used in state.memory.items()
         if len(used.allocated)
     ]
