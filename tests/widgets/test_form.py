@@ -62,7 +62,7 @@ def test_every_problem_is_reported_at_once() -> None:
     ],
 )
 def test_no_value_from_a_client_gets_past_the_checks(changes: dict[str, Any]) -> None:
-    if changes in ({"length": None}, {"real": "cpu"}):
+    if changes == {"real": "cpu"}:
         form(**changes).experiment(DEFAULT)  # left out: the default holds
         return
     with pytest.raises(ExperimentError) as caught:

@@ -50,11 +50,23 @@ def test_a_bad_value_is_a_sentence_and_the_run_goes_on(sessions: Sessions) -> No
     stream = do.open("light", tab("a"))
     next(stream), next(stream)
     (frame,) = frames(do.start(**{**VALUES, "batch_size": 63, "microbatches": 4}, request=tab("a")))
-    assert frame["alert"]["items"] == ["microbatches: 4 does not divide batch_size 63; the nearest that does is 3"]
+    assert frame["alert"]["items"] == ["Microbatches: 4 does not divide batch size 63; the nearest that does is 3"]
     assert not sessions.get("a").run.done
     assert json.loads(next(stream)[0])["alert"] == frame["alert"]
     good = frames(do.start(**VALUES, request=tab("a")))
     assert good[-1]["alert"] is None
+
+
+def test_problems_name_the_controls_and_what_is_empty(sessions: Sessions) -> None:
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
+    empty = {"batch_size": None, "lr": None, "length": None, "seed": -1, "virtual": 0}
+    (frame,) = frames(do.start(**{**VALUES, **empty}, request=tab("a")))
+    items = frame["alert"]["items"]
+    assert "Batch size: is empty; give a whole number from 1 to 65536" in items
+    assert "Learning rate: is empty; give a number above 0 and at most 1000" in items
+    assert "Train for: is empty; give a whole number of steps or epochs" in items
+    assert any(item.startswith("Seed: -1 is not allowed") for item in items)
+    assert "Devices: none; choose at least one virtual GPU or real device" in items
 
 
 def test_a_second_start_replaces_the_first(sessions: Sessions) -> None:
@@ -90,7 +102,7 @@ def test_a_start_that_fails_is_a_sentence() -> None:
         raise OSError("no process can be started")
 
     shown = frames(Handlers(DEFAULT, Sessions(broken), patience_seconds=0).open("light", tab("a")))
-    assert shown[-1]["alert"]["items"] == ["run: no process can be started"]
+    assert shown[-1]["alert"]["items"] == ["Run: no process can be started"]
 
 
 def test_choosing_theme_and_step(sessions: Sessions) -> None:

@@ -152,7 +152,7 @@ def test_stop_and_start_again_with_other_values(open_tab: Callable[[], Tab], ser
     page.fill("#lab-parts input", "4")
     page.click("#lab-start")
     alert = page.locator("[data-alert]")
-    expect(alert).to_contain_text("microbatches: 4 does not divide batch_size 63; the nearest that does is 3")
+    expect(alert).to_contain_text("Microbatches: 4 does not divide batch size 63; the nearest that does is 3")
     assert served.sessions.live() == []
 
     page.fill("#lab-parts input", "3")

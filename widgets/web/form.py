@@ -69,6 +69,8 @@ class Form:
         fields["seed"] = self.seed
         fields["steps" if self.unit == text.STEPS else "epochs"] = self.length
         problems: list[Problem] = []
+        if self.length is None:
+            problems.append(Problem("steps", text.NO_LENGTH))
         if several:
             fields["microbatches"] = self.microbatches
             fields["devices"] = self._listed(problems)
@@ -78,7 +80,7 @@ class Form:
         try:
             experiment = readiness.check(fields)
         except ExperimentError as error:
-            problems += error.problems
+            problems += [_worded(problem, fields) for problem in error.problems]
         if problems:
             raise ExperimentError(problems)
         return experiment
@@ -106,6 +108,13 @@ class Form:
             return "even"
         # Layers that the net lacks are for the lab's own checks to name.
         return patterns(chosen) if set(chosen) == set(layers(self.net)) else dict(chosen)
+
+
+def _worded(problem: Problem, fields: Mapping[str, Any]) -> Problem:
+    """The lab speaks of Python's None where the reader sees an empty field."""
+    if fields.get(problem.field, problem) is not None:
+        return problem
+    return Problem(problem.field, problem.message.replace("None is not allowed", text.EMPTY, 1))
 
 
 def takes_several(strategy: Any) -> bool:

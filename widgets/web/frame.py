@@ -199,7 +199,13 @@ def _problems(problems: tuple[Problem, ...]) -> dict[str, Any] | None:
     if not problems:
         return None
     title = text.PROBLEMS_TITLE if len(problems) == 1 else text.PROBLEMS_TITLE_MANY.format(count=len(problems))
-    return {"title": title, "items": [str(problem) for problem in problems], "advice": "", "traceback": ""}
+    return {"title": title, "items": [_sentence(problem) for problem in problems], "advice": "", "traceback": ""}
+
+
+def _sentence(problem: Problem) -> str:
+    """With the page's names for the fields."""
+    label = text.FIELDS.get(problem.field, problem.field)
+    return f"{label}: {problem.message.replace('batch_size', text.BATCH.lower())}"
 
 
 def _failure(state: RunState) -> dict[str, Any] | None:

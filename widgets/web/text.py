@@ -62,6 +62,23 @@ BENCH = {
     "theme": "Light or dark",
     "no_plotly": "The charts could not be loaded. Reload the page.",
 }
+FIELDS = {
+    "strategy": STRATEGY,
+    "net": NET,
+    "data": "Data",
+    "devices": "Devices",
+    "placement": PLACEMENT,
+    "batch_size": BATCH,
+    "microbatches": MICROBATCHES,
+    "steps": LENGTH,
+    "epochs": LENGTH,
+    "lr": LEARNING_RATE,
+    "seed": SEED,
+    "run": RUN,
+}
+"""A field of an Experiment -> what the page calls it."""
+EMPTY = "is empty"
+NO_LENGTH = "is empty; give a whole number of steps or epochs"
 PROBLEMS_TITLE = "This run cannot start"
 PROBLEMS_TITLE_MANY = "This run cannot start: {count} things to mend"
 FAILED_TITLE = "The run failed"
@@ -109,5 +126,5 @@ PORT_TAKEN = "port {port} on {host} is taken: choose another with --port, or lea
 NO_PORT = "no port from {first} to {last} on {host} is free: choose one with --port"
 BAD_PORT = "port {port} is none: ports go from 1 to 65535, and 0 takes any free one"
 BAD_HOST = "cannot listen on {host}: {reason}"
-NO_DEVICES = "are none: choose at least one virtual GPU or real device"
+NO_DEVICES = "none; choose at least one virtual GPU or real device"
 MALFORMED = "is not something the page sent: reload the page"
