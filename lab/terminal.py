@@ -269,12 +269,14 @@ class LineView:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._total = 0
+        self._in_steps = False
+        """Whether the run's length was given in steps: it may end in the middle of an epoch."""
         self._began: tuple[float, int] | None = None
         self._due = 0.0
 
     def see(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            self._total = event.total_steps
+            self._total, self._in_steps = event.total_steps, event.experiment.get("steps") is not None
             simulated = ", times are simulated" if event.clock == "virtual" else ""
             self._say(headline(event) + simulated, data_line(event))
         elif isinstance(event, Placed) and event.method != "given":
@@ -282,7 +284,8 @@ class LineView:
         elif isinstance(event, StepFinished):
             self._step(event)
         elif isinstance(event, Evaluated):
-            self._say(f"epoch {event.epoch + 1}: test accuracy {event.accuracy:.2%}, test loss {event.loss:.4f}")
+            when = f"after step {event.step + 1}" if self._in_steps else f"epoch {event.epoch + 1}"
+            self._say(f"{when}: test accuracy {event.accuracy:.2%}, test loss {event.loss:.4f}")
 
     def _step(self, event: StepFinished) -> None:
         now, done = self._clock(), event.step + 1

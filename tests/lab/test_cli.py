@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -208,6 +209,19 @@ class TestOutput:
         assert re.search(r"step 3/3 +loss 1\.0000", done.stdout)
         for said in ("Finished", "97.12%", "3 of 3", "simulated (virtual clock)", "conv1", "2.5 MB / 2.0 GB"):
             assert said in done.stdout
+
+    @pytest.mark.parametrize(
+        ("length", "said"),
+        [({"steps": 3}, "after step 3: test accuracy 97.12%"), ({"epochs": 2}, "epoch 2: test accuracy 97.12%")],
+    )
+    def test_a_test_is_dated_as_the_run_was_asked_for(
+        self, capsys: pytest.CaptureFixture[str], length: dict[str, int], said: str
+    ) -> None:
+        view = terminal.LineView()
+        begun = dataclasses.replace(events_of_a_run()[0], experiment=Experiment(**length).to_dict())
+        view.see(begun)
+        view.see(Evaluated(2, 1, "test", 0.1234, 0.9712, 10_000))
+        assert said in capsys.readouterr().out.splitlines()[-1]
 
     def test_shares_are_those_of_the_whole_run(self, started: list[Experiment]) -> None:
         table = next(line for line in invoke("run", *SPLIT).stdout.splitlines() if "● vgpu:0" in line)
