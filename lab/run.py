@@ -229,8 +229,9 @@ class Run:
         totals = {}
         for device in self.state.device_names:
             kinds = self.state.totals[device]
-            transfer, collective, idle = kinds["transfer"], kinds["collective"], kinds["wait"]
-            busy = sum(kinds.values()) - transfer - collective - idle
+            transfer, collective = kinds["transfer"], kinds["collective"]
+            busy = sum(kinds.values()) - transfer - collective - kinds["wait"]
+            idle = max(0, self.state.elapsed_ns - busy - transfer - collective)
             totals[device] = DeviceTotals(busy, transfer, collective, idle)
         return totals
 
