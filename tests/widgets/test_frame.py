@@ -73,7 +73,7 @@ def test_the_frame_has_data_source_code_and_layers() -> None:
     assert eval_experiment(frame["code"]) == DEFAULT
     assert frame["layers"]["conv1"]["device"] == "vgpu:0"
     # conv1 takes 440 µs of the 1,100 in which layers compute.
-    assert frame["layers"]["conv1"]["about"] == "260 params · 18 MFLOP · 40% of layer time"
+    assert frame["layers"]["conv1"]["about"] == "260 params · 18 MFLOP · 40% of time"
     assert frame["layers"]["conv1"]["title"].startswith("260 parameters, 18 MFLOP forward in one step, 40% of the time")
 
 
