@@ -85,7 +85,7 @@ class LayerHooks:
     def _announced(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         def announced(*args: Any, **kwargs: Any) -> Any:
             if self._last is not None:
-                tensor = _first_tensor(args or tuple(kwargs.values()))
+                tensor = args[0] if args and isinstance(args[0], Tensor) else _first_tensor((*args, *kwargs.values()))
                 node = tensor.grad_fn if tensor is not None else None
                 # No gradient flows through this layer's input (a second embedding of the same tokens, say): then the
                 # turn of the layer before begins where its own output's gradient arrives.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,9 +104,13 @@ class _Transfer(torch.autograd.Function):
             return gradient.to(ctx.source), None, None
 
 
+_device = functools.cache(torch.device)
+"""Parsing a device's name anew costs more than comparing it."""
+
+
 def transfer(tensor: Tensor, device: str, recorder: Recorder) -> Tensor:
     """The tensor on `device`, recorded as a transfer if it was elsewhere; gradients come back the same way."""
-    if str(tensor.device) == device:
+    if tensor.device == _device(device):
         return tensor
     moved: Tensor = _Transfer.apply(tensor, device, recorder)  # type: ignore[no-untyped-call]
     return moved
