@@ -1,4 +1,7 @@
-"""What the lab must do for PyTorch packages that do not quite fit each other.
+"""What the lab must do for PyTorch packages that do not quite fit each other, and the private names that it needs.
+
+Private PyTorch names used here: `torch.utils._python_dispatch.TorchDispatchMode`, `UntypedStorage._cdata`,
+`OpOverload._schema`, `OpOverload._overloadpacket`.
 
 Tried on torch 2.13.0 (CPU build) with torchvision 0.28.0 (registry wheel, built against CUDA).
 """
@@ -8,11 +11,15 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+__all__ = ["TorchDispatchMode", "flop_formula", "import_torchvision", "operator_name", "storage_key"]
 
 _lock = threading.RLock()
 _declared: torch.library.Library | None = None
@@ -24,6 +31,21 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
+
+
+def storage_key(tensor: torch.Tensor) -> int:
+    """Names the tensor's storage for as long as it lives; views share it with what they are views of."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def operator_name(func: Any) -> str:
+    """`add` for the operator overload `aten::add_.Tensor`."""
+    return str(func._schema.name).removeprefix("aten::").rstrip("_")
+
+
+def flop_formula(func: Any) -> Callable[..., int] | None:
+    """Counts an operator's FLOPs from its arguments and `out_val`; None for one without a formula."""
+    return flop_registry.get(func._overloadpacket)
 
 
 def import_torchvision() -> ModuleType:

@@ -19,9 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
+from lab._torch_compat import TorchDispatchMode, flop_formula, operator_name, storage_key
 from lab.errors import LabError
 from lab.events import GraphEdge, GraphNode, PlacementGraph
 from lab.layers import LayerHooks
@@ -189,7 +188,7 @@ class _Follower(TorchDispatchMode):
         self.edges: dict[tuple[str, str], _Edge] = {}
         self._origin: dict[int, str] = {}
         state = [*net.parameters(), *net.buffers()]
-        self._state = {tensor.untyped_storage()._cdata for tensor in state}
+        self._state = {storage_key(tensor) for tensor in state}
         self._kept: list[Tensor] = []  # a storage that is gone could lend its identity to another
         self._inside: str | None = None
         self._turn: tuple[str, str] | None = None
@@ -251,14 +250,14 @@ class _Follower(TorchDispatchMode):
 
     def _claim(self, tensor: Tensor, owner: str) -> None:
         self._kept.append(tensor)
-        self._origin[tensor.untyped_storage()._cdata] = owner
+        self._origin[storage_key(tensor)] = owner
 
     def _describe(self, name: str, tensor: Tensor) -> None:
         self.nodes[name].shape = tuple(tensor.shape)
         self.nodes[name].output_bytes = tensor.numel() * tensor.element_size()
 
     def _connect(self, tensor: Tensor, target: str) -> None:
-        source = self._origin.get(tensor.untyped_storage()._cdata)
+        source = self._origin.get(storage_key(tensor))
         if source is None or source == target:
             return
         size = tensor.numel() * tensor.element_size()
@@ -270,7 +269,7 @@ class _Follower(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if self._turn is not None:
-            count = flop_registry.get(func._overloadpacket)
+            count = flop_formula(func)
             if count is not None:
                 self.nodes[self._turn[1]].flops[self._turn[0]] += count(*args, **kwargs, out_val=result)
         if self._turn is None or self._turn[0] == "forward":
@@ -290,9 +289,9 @@ class _Follower(TorchDispatchMode):
             if len(sources) > 1:
                 owner = self._join(func, operands)
         for tensor in outputs:
-            if tensor.untyped_storage()._cdata in self._state:
+            if storage_key(tensor) in self._state:
                 continue  # a view of a weight, or a running mean: no layer makes it
-            fresh = tensor.untyped_storage()._cdata not in self._origin
+            fresh = storage_key(tensor) not in self._origin
             if fresh and self._turn is not None and self._turn[1] in self.nodes:
                 self.nodes[self._turn[1]].activation_bytes += tensor.numel() * tensor.element_size()
             self._claim(tensor, owner)
@@ -300,10 +299,10 @@ class _Follower(TorchDispatchMode):
                 self._describe(owner, tensor)
 
     def _source(self, tensor: Tensor) -> str | None:
-        return self._origin.get(tensor.untyped_storage()._cdata)
+        return self._origin.get(storage_key(tensor))
 
     def _join(self, func: Any, operands: list[Tensor]) -> str:
-        operator = func._schema.name.removeprefix("aten::").rstrip("_")
+        operator = operator_name(func)
         number = sum(node.kind == "join" and node.module == operator for node in self.nodes.values())
         name = operator if not number else f"{operator}_{number + 1}"
         self.nodes[name] = _Node("join", module=operator)

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lab import placement
+from lab._torch_compat import TorchDispatchMode
 from lab.errors import ExperimentError, PlacementError, listed
 from lab.events import Placed
 from lab.experiment import Experiment
