@@ -116,8 +116,6 @@ class Training:
             if last:
                 evaluated = step
                 self._evaluate(strategy, recorder, dataset, experiment, dtype, step, epoch)
-        else:
-            step = steps - 1
         recorder.flush(wait=True)
         if self._bad_loss is not None:
             raise NotFiniteLossError(

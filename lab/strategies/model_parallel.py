@@ -23,7 +23,6 @@ class ModelParallel:
 
     def __init__(self, job: Job) -> None:
         self.recorder = job.recorder
-        self.placement = job.placement
         self.devices = list(dict.fromkeys(job.placement.values()))
         self.first_device = self.devices[0]
         # Where the output is, there the loss is computed: most likely where the last layer is.

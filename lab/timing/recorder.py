@@ -53,7 +53,7 @@ class Recorder:
         timer: reads the run's clock.
         devices: on which this rank computes.
         emit: takes finished events (spans as rows) in batches; called from the training thread.
-        flops: (kind, layer) -> FLOPs of one step, to be shared out over microbatches.
+        microbatches: over which a layer's FLOPs in one step are shared out.
     """
 
     def __init__(

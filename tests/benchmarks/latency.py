@@ -1,0 +1,78 @@
+"""How long a user waits: for the import, for the first step, for Stop, and for word of a killed worker.
+
+    python -m tests.benchmarks.latency [--times 5]
+
+The first run, which starts the forkserver and may unpack data, is left out. Figures are medians on the wall clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
+
+import lab
+from lab.events import StepFinished
+from tests.benchmarks.common import print_table
+
+ENDLESS = lab.Experiment(epochs=1000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=5)
+    times = parser.parse_args().times
+    first_step(lab.Experiment(steps=1))
+    measured: list[tuple[str, str, Callable[[], float]]] = [
+        ("import lab", "0.30 s", import_seconds),
+        ("warm start to the first step, single", "0.15 s", lambda: first_step(lab.Experiment(steps=1))),
+        (
+            "warm start to the first step, model parallel",
+            "0.15 s",
+            lambda: first_step(lab.Experiment(strategy="model_parallel", steps=1)),
+        ),
+        ("Stop to the end of the run", "1.00 s", lambda: until_done(lab.Run.stop)),
+        ("killed worker to the end of the run", "1.00 s", lambda: until_done(kill_worker)),
+    ]
+    rows = [
+        [name, f"{statistics.median(measure() for _ in range(times)):.3f} s", bar] for name, bar, measure in measured
+    ]
+    print_table(f"Latencies, medians of {times}", ["what", "seconds", "bar"], rows)
+
+
+def import_seconds() -> float:
+    """Of `import lab` in an interpreter of its own."""
+    code = "import time; began = time.perf_counter(); import lab; print(time.perf_counter() - began)"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def first_step(experiment: lab.Experiment) -> float:
+    began = time.perf_counter()
+    with lab.start(experiment) as run:
+        next(event for event in run if isinstance(event, StepFinished))
+        return time.perf_counter() - began
+
+
+def until_done(end: Callable[[lab.Run], object]) -> float:
+    """Seconds from ending a run that trains to its being done."""
+    with lab.start(ENDLESS) as run:
+        next(event for event in run if isinstance(event, StepFinished))
+        began = time.perf_counter()
+        end(run)
+        run.wait()
+        return time.perf_counter() - began
+
+
+def kill_worker(run: lab.Run) -> None:
+    """Kills the process that trains: of this process's family, the last to start."""
+    family = psutil.Process().children(recursive=True)
+    max(family, key=psutil.Process.create_time).kill()
+
+
+if __name__ == "__main__":
+    main()
