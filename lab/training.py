@@ -34,7 +34,7 @@ from lab.layers import layer_paths
 from lab.strategies.base import Job, Strategy, loss_function
 from lab.timing.recorder import Recorder, SpanRow
 from lab.vgpu import profiles
-from lab.vgpu.clock import LinkModel
+from lab.vgpu.links import LinkModel
 from lab.workers.failure import NotFiniteLossError
 
 Emit = Callable[[list[Event | SpanRow]], None]

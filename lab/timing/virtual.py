@@ -11,7 +11,9 @@ from torch import Tensor
 
 from lab import vgpu
 from lab.timing.wall import WallTimer
-from lab.vgpu.clock import HOST, Stream
+from lab.vgpu.clock import Stream
+from lab.vgpu.links import HOST
+from lab.vgpu.observer import Copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ class VirtualTimer:
     def on_transfer(self, report: Callable[[str, str, int, tuple[int, int]], None]) -> None:
         """`report(source, target, bytes, interval)` is called for every transfer, with its exact times."""
 
-        def listen(source: int, target: int, size: int, start: int, end: int) -> None:
-            report(_name(source), _name(target), size, (start, end))
+        def listen(copy: Copy) -> None:
+            report(_name(copy.source), _name(copy.target), copy.bytes, (copy.start_ns, copy.end_ns))
 
         self._clock.on_transfer = listen
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lab.vgpu.clock import LinkModel
+    from lab.vgpu.links import LinkModel
     from lab.vgpu.machine import Machine
     from lab.vgpu.profiles import Timing
 

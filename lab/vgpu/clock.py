@@ -16,26 +16,10 @@ All times are integers in nanoseconds since the clock was reset.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Hashable
 
-HOST = -1
-"""Index of the host among the ends of a link."""
-
-TransferListener: TypeAlias = Callable[[int, int, int, int, int], None]
-"""Called with source, target (device indices or HOST), bytes, start and end."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkModel:
-    """A transfer takes `latency_ns + bytes / bytes_per_ns`."""
-
-    bytes_per_ns: float
-    latency_ns: int
-
-    def duration_ns(self, size: int) -> int:
-        return self.latency_ns + round(size / self.bytes_per_ns)
+from lab.vgpu.links import HOST, Topology
+from lab.vgpu.observer import Copy, Observer
 
 
 class Stream:
@@ -62,19 +46,19 @@ class VirtualClock:
     Args:
         devices: number of devices.
         issue_ns: what it costs the host to issue one operation.
-        link: between any two devices; every pair has a link of its own, and each direction of it carries one transfer
-            at a time.
-        host_link: between the host and each device; the same as `link` if left out.
+        topology: the links between them and the host.
     """
 
-    def __init__(self, devices: int, issue_ns: int, link: LinkModel, host_link: LinkModel | None = None) -> None:
+    def __init__(self, devices: int, issue_ns: int, topology: Topology) -> None:
         self.issue_ns = issue_ns
-        self.link = link
-        self.host_link = host_link or link
+        self.topology = topology
         self.host_ns = 0
         self.streams = [Stream() for _ in range(devices)]
-        self.on_transfer: TransferListener | None = None
-        self._link_free_ns: dict[tuple[int, int], int] = {}
+        self.observers: list[Observer] = []
+        """Those who are told of everything."""
+        self.on_transfer: Callable[[Copy], None] | None = None
+        """Told of transfers alone."""
+        self._channel_free_ns: dict[Hashable, int] = {}
 
     def run(self, device: int, duration_ns: int) -> int:
         """Issues an operation that keeps the device busy for `duration_ns`; returns when it starts."""
@@ -92,16 +76,23 @@ class VirtualClock:
         """Issues a copy of `size` bytes; either end may be HOST."""
         self.host_ns += self.issue_ns
         ends = [self.streams[end] for end in (source, target) if end != HOST]
-        start = max(self.host_ns, self._link_free_ns.get((source, target), 0), *(stream.free_ns for stream in ends))
-        link = self.host_link if HOST in (source, target) else self.link
-        end = start + link.duration_ns(size)
-        self._link_free_ns[source, target] = end
+        issued = self.host_ns
+        route = self.topology.route(source, target)
+        channels = [self._channel_free_ns.get(channel, 0) for channel in route.channels]
+        start = max(issued, *channels, *(stream.free_ns for stream in ends))
+        end = start + route.link.duration_ns(size)
+        self._channel_free_ns.update(dict.fromkeys(route.channels, end))
         for stream in ends:
             stream.free_ns = end
         if host_waits:
             self.host_ns = end
+        if self.on_transfer is None and not self.observers:
+            return
+        copy = Copy(source, target, 0, 0, size, issued, start, end)
         if self.on_transfer is not None:
-            self.on_transfer(source, target, size, start, end)
+            self.on_transfer(copy)
+        for observer in self.observers:
+            observer.transfer(copy)
 
     def advance_host(self, to_ns: int) -> None:
         """The host was busy with something of its own until `to_ns`."""

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from lab.errors import DeviceError
-from lab.vgpu.clock import LinkModel, VirtualClock
+from lab.vgpu.clock import VirtualClock
+from lab.vgpu.links import LinkModel, OwnLinks
 from lab.vgpu.memory import MemoryPool
+from lab.vgpu.observer import Observer, Operation
 from lab.vgpu.profiles import Profile, Timing
 from lab.vgpu.roofline import Roofline
 
@@ -43,14 +45,16 @@ class Machine:
             raise DeviceError(f"devices={devices} is not possible: the lab has 1 to {MAX_DEVICES} virtual GPUs")
         self.profile = profile
         capacity = round(profile.memory_gb * 1e9) if memory_bytes is None else memory_bytes
-        self.pools = [MemoryPool(f"vgpu:{index}", capacity) for index in range(devices)]
         latency_ns = round(profile.link_latency_us * 1000)
         self.clock = VirtualClock(
             devices,
             issue_ns=round(profile.issue_us * 1000),
-            link=link or LinkModel(profile.link_gb_per_s, latency_ns),
-            host_link=LinkModel(profile.host_link_gb_per_s, latency_ns),
+            topology=OwnLinks(
+                link or LinkModel(profile.link_gb_per_s, latency_ns),
+                LinkModel(profile.host_link_gb_per_s, latency_ns),
+            ),
         )
+        self.pools = [MemoryPool(index, capacity, self.clock) for index in range(devices)]
         self.timing = True
         """False while operations take no simulated time, as during evaluation."""
         self.model = Roofline(profile) if (timing or profile.timing) == "modelled" else None
@@ -102,7 +106,16 @@ class Machine:
             duration_ns = round((cpu_time_ns() - started_ns) * self._scale)
         else:
             duration_ns = self.model.duration_ns(func, args, result)
-        self.clock.run(self.check(index), duration_ns)
+        start = self.clock.run(self.check(index), duration_ns)
+        if self.observers:
+            seen = Operation(index, 0, func, args, result, self.clock.host_ns, start, start + duration_ns)
+            for observer in self.observers:
+                observer.operation(seen)
+
+    @property
+    def observers(self) -> list[Observer]:
+        """Those who watch: append to it, and remove what was appended."""
+        return self.clock.observers
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import torch
 
+from lab.vgpu.clock import VirtualClock
+
 
 class MemoryPool:
     """What one virtual GPU's tensors occupy, in bytes. Views share their storage's block and cost nothing."""
 
-    __slots__ = ("allocated", "capacity", "device", "peak")
+    __slots__ = ("_clock", "allocated", "capacity", "index", "observers", "peak")
 
-    def __init__(self, device: str, capacity: int) -> None:
-        self.device = device
+    def __init__(self, index: int, capacity: int, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.observers = clock.observers
+        self.index = index
         self.capacity = capacity
         self.allocated = 0
         self.peak = 0
@@ -25,7 +29,7 @@ class MemoryPool:
         allocated = self.allocated + size
         if allocated > self.capacity:
             raise torch.OutOfMemoryError(
-                f"VGPU out of memory. Tried to allocate {megabytes(size)}. {self.device} has a total capacity of "
+                f"VGPU out of memory. Tried to allocate {megabytes(size)}. vgpu:{self.index} has a total capacity of "
                 f"{megabytes(self.capacity)} of which {megabytes(self.capacity - self.allocated)} is free. "
                 f"Of the allocated memory {megabytes(self.allocated)} is held by tensors."
             )
@@ -40,6 +44,11 @@ class MemoryPool:
 
     def release(self, size: int) -> None:
         self.allocated -= size
+
+    def tell(self, block: Block, change_bytes: int) -> None:
+        """Tells the machine's observers of a change."""
+        for observer in self.observers:
+            observer.memory(self.index, block, change_bytes, self._clock.host_ns)
 
     def reset_peak(self) -> None:
         self.peak = self.allocated
@@ -56,6 +65,8 @@ class Block:
         self.key = key
         pool.reserve(size)
         self.size = size
+        if pool.observers:
+            pool.tell(self, size)
 
     def resize(self, size: int) -> None:
         """Follows a storage that an in-place operation made larger or smaller."""
@@ -63,10 +74,14 @@ class Block:
             self._pool.reserve(size - self.size)
         else:
             self._pool.release(self.size - size)
+        if self._pool.observers:
+            self._pool.tell(self, size - self.size)
         self.size = size
 
     def __del__(self) -> None:
         self._pool.release(self.size)
+        if self._pool.observers:
+            self._pool.tell(self, -self.size)
 
 
 def megabytes(size: int) -> str:

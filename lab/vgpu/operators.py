@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from lab.vgpu.clock import HOST
 from lab.vgpu.dispatch import (
     INSTANT,
     compute,
@@ -19,6 +18,7 @@ from lab.vgpu.dispatch import (
     take_over_storage,
     view,
 )
+from lab.vgpu.links import HOST
 from lab.vgpu.machine import cpu_time_ns
 from lab.vgpu.tensor import CPU, Plan, VGPUTensor, device_index, machine, wrap, wrap_in
 

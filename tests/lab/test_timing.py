@@ -17,7 +17,7 @@ from lab.events import DeviceTotals, MemorySampled, Span, StepFinished
 from lab.timing.recorder import SHORTEST_WAIT_NS, Recorder, WaitFinder, as_event
 from lab.timing.virtual import VirtualTimer
 from lab.timing.wall import WallTimer
-from lab.vgpu.clock import LinkModel
+from lab.vgpu.links import LinkModel
 
 MS = 1_000_000
 

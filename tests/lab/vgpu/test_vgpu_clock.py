@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from lab import vgpu
-from lab.vgpu.clock import HOST, LinkModel, VirtualClock
+from lab.vgpu.clock import VirtualClock
+from lab.vgpu.links import HOST, LinkModel, OwnLinks
 from lab.vgpu.machine import Machine
+from lab.vgpu.observer import Copy
 
 FREE = LinkModel(bytes_per_ns=1.0, latency_ns=0)
 
 
 def clock(devices: int = 2, issue_ns: int = 5, link: LinkModel = FREE) -> VirtualClock:
-    return VirtualClock(devices, issue_ns, link)
+    return VirtualClock(devices, issue_ns, OwnLinks(link))
 
 
 def test_a_link_takes_its_latency_and_the_bytes_time():
@@ -44,12 +46,12 @@ def test_two_devices_overlap():
 
 def test_a_copy_takes_its_place_in_both_streams():
     c = clock(issue_ns=0, link=LinkModel(bytes_per_ns=2.0, latency_ns=10))
-    seen: list[tuple[int, int, int, int, int]] = []
-    c.on_transfer = lambda *transfer: seen.append(transfer)
+    seen: list[Copy] = []
+    c.on_transfer = seen.append
     c.run(0, 100)
     c.run(1, 300)
     c.transfer(0, 1, 80, host_waits=False)  # after both, for 10 + 40
-    assert seen == [(0, 1, 80, 300, 350)]
+    assert seen == [Copy(0, 1, 0, 0, 80, 0, 300, 350)]
     assert [c.run(0, 1), c.run(1, 1)] == [350, 350]
     assert c.host_ns == 0
 
@@ -57,7 +59,7 @@ def test_a_copy_takes_its_place_in_both_streams():
 def test_every_pair_has_a_link_of_its_own():
     c = clock(devices=3, issue_ns=0, link=LinkModel(bytes_per_ns=1.0, latency_ns=0))
     seen: list[tuple[int, int]] = []
-    c.on_transfer = lambda source, target, size, start, end: seen.append((start, end))
+    c.on_transfer = lambda copy: seen.append((copy.start_ns, copy.end_ns))
     c.transfer(HOST, 0, 100, host_waits=False)
     c.transfer(HOST, 1, 70, host_waits=False)  # beside the first
     c.transfer(1, 2, 30, host_waits=False)
@@ -193,8 +195,8 @@ def test_the_host_waits_where_cudas_would(read: Callable[[torch.Tensor], object]
 
 def test_a_copy_of_real_tensors_takes_its_bytes_time(machine: Machine):
     seen: list[tuple[int, int, int, int]] = []
-    machine.clock.on_transfer = lambda source, target, size, start, end: seen.append(
-        (source, target, size, end - start)
+    machine.clock.on_transfer = lambda copy: seen.append(
+        (copy.source, copy.target, copy.bytes, copy.end_ns - copy.start_ns)
     )
     x = torch.zeros(10, 10, requires_grad=True)
     y = x.to("vgpu:0").to("vgpu:1")

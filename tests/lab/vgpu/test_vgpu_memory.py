@@ -81,7 +81,7 @@ def test_a_resized_tensor_is_followed(pool: MemoryPool):
 
 
 def test_a_block_grows_and_shrinks_with_its_storage():
-    pool = MemoryPool("vgpu:0", capacity=100)
+    pool = MemoryPool(0, 100, vgpu.enable(devices=1).clock)
     block = Block(pool, key=1, size=60)
     with pytest.raises(torch.OutOfMemoryError, match=r"Tried to allocate 50 bytes.* 40 bytes is free"):
         block.resize(110)

@@ -9,7 +9,7 @@ import lab
 from lab import vgpu
 from lab.events import Span
 from lab.vgpu import profiles
-from lab.vgpu.clock import LinkModel
+from lab.vgpu.links import LinkModel
 from lab.vgpu.roofline import Roofline
 
 A100 = profiles.get("a100")
@@ -54,14 +54,14 @@ def test_an_operation_takes_its_modelled_time_on_the_clock() -> None:
 def test_the_host_has_a_link_of_its_own() -> None:
     machine = vgpu.enable(devices=2, hardware="h100")
     size = 1_000_000
-    assert machine.clock.link.duration_ns(size) == 5_000 + round(size / 450)
-    assert machine.clock.host_link.duration_ns(size) == 5_000 + round(size / 63)
+    assert machine.clock.topology.route(0, 1).link.duration_ns(size) == 5_000 + round(size / 450)
+    assert machine.clock.topology.route(-1, 0).link.duration_ns(size) == 5_000 + round(size / 63)
 
 
 def test_a_link_of_ones_own_leaves_the_hosts_alone() -> None:
     machine = vgpu.enable(devices=2, hardware="h100", link=LinkModel(1.0, 0))
-    assert machine.clock.link.duration_ns(100) == 100
-    assert machine.clock.host_link.bytes_per_ns == 63
+    assert machine.clock.topology.route(0, 1).link.duration_ns(100) == 100
+    assert machine.clock.topology.route(-1, 0).link.bytes_per_ns == 63
 
 
 @pytest.mark.parametrize("name", profiles.names())
