@@ -49,7 +49,7 @@ def fill_in(fields: dict[str, Any]) -> dict[str, Any]:
     if filled.get("data") is None:
         net = _text(filled.get("net", "net"))
         filled["data"] = nets.REGISTRY[net].default_data if net in nets.REGISTRY else _data_of_own(net)
-    if filled.get("placement") is None and entry and entry.several_devices:
+    if filled.get("placement") is None and entry and entry.takes_placement:
         filled["placement"] = "even"
     return filled
 
@@ -129,9 +129,11 @@ def _device_count(strategy: str, devices: tuple[str, ...]) -> list[Problem]:
 def _placement(strategy: str, devices: tuple[str, ...], placement: Any) -> list[Problem]:
     if placement is None:
         return []
-    if not strategies.REGISTRY[strategy].several_devices:
-        several = listed([repr(name) for name, entry in strategies.REGISTRY.items() if entry.several_devices])
-        text = f"{strategy!r} puts the whole net on its one device; leave placement out, or choose strategy {several}"
+    entry = strategies.REGISTRY[strategy]
+    if not entry.takes_placement:
+        placing = listed([repr(name) for name, other in strategies.REGISTRY.items() if other.takes_placement])
+        where = "every device" if entry.several_devices else "its one device"
+        text = f"{strategy!r} puts the whole net on {where}; leave placement out, or choose strategy {placing}"
         return [Problem("placement", text)]
     if isinstance(placement, str):
         return []
@@ -148,8 +150,8 @@ def _placement(strategy: str, devices: tuple[str, ...], placement: Any) -> list[
 
 
 def _microbatches(strategy: str, batch_size: int, microbatches: int) -> list[Problem]:
-    if microbatches > 1 and not strategies.REGISTRY[strategy].several_devices:
-        text = f"{microbatches} have no use with {strategy!r}: there is nothing to overlap; use 1"
+    if microbatches > 1 and not strategies.REGISTRY[strategy].takes_placement:
+        text = f"{microbatches} have no use with {strategy!r}: it has no stages to overlap; use 1"
         return [Problem("microbatches", text)]
     if batch_size % microbatches:
         divisors = [m for m in range(1, batch_size + 1) if batch_size % m == 0]

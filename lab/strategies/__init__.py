@@ -21,19 +21,26 @@ class StrategyEntry:
     """One line for the screens."""
     default_devices: tuple[str, ...]
     several_devices: bool
-    """True when it can use more than one device, and so takes a placement and microbatches."""
+    """True when it can use more than one device."""
+    takes_placement: bool = False
+    """True when its devices can hold different layers, so it takes a placement, and microbatches to overlap them."""
 
 
 REGISTRY: dict[str, StrategyEntry] = {
     "single": StrategyEntry(
-        "lab.strategies.single", "One device", "The whole net on one device: the yardstick.", ("cpu",), False
+        "lab.strategies.single",
+        "One device",
+        "The whole net on one device: the yardstick.",
+        ("cpu",),
+        several_devices=False,
     ),
     "model_parallel": StrategyEntry(
         "lab.strategies.model_parallel",
         "Model parallel",
         "Each device holds a part of the layers; activations cross forward, gradients cross back.",
         ("vgpu:0", "vgpu:1"),
-        True,
+        several_devices=True,
+        takes_placement=True,
     ),
 }
 NAMES = tuple(REGISTRY)

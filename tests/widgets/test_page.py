@@ -120,12 +120,12 @@ def test_choosing_theme_and_step(sessions: Sessions) -> None:
 
 def test_arranging_follows_net_and_devices(sessions: Sessions) -> None:
     do = Handlers(DEFAULT, sessions, patience_seconds=0)
-    panel, several, device, *_, note = do.arrange("model_parallel", "resnet18", 3, ["cpu"], {"chosen": "auto"})
-    assert panel["devices"] == ["vgpu:0", "vgpu:1", "vgpu:2", "cpu"]
-    assert "layer1.0" in panel["layers"]
-    assert (several.visible, device.visible, note.visible) == (True, False, True)
-    _, several, device, *_ = do.arrange("single", "net", 2, [], None)
-    assert (several.visible, device.visible) == (False, True)
+    panel, *others = do.arrange("model_parallel", "resnet18", 3, ["cpu"], {"chosen": "auto"})
+    assert panel.value["devices"] == ["vgpu:0", "vgpu:1", "vgpu:2", "cpu"]
+    assert "layer1.0" in panel.value["layers"]
+    assert [panel.visible, *(control.visible for control in others)] == [True, True, False, True, True]
+    alone = do.arrange("single", "net", 2, [], None)
+    assert [control.visible for control in alone] == [False, False, True, False, False]
 
 
 def test_every_default_can_be_built(sessions: Sessions) -> None:

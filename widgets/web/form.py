@@ -64,19 +64,16 @@ class Form:
             fields.pop(name, None)
         if self.net != default.net:
             fields.pop("data", None)
-        several = takes_several(self.strategy)
         fields |= {"strategy": self.strategy, "net": self.net, "batch_size": self.batch_size, "lr": self.lr}
         fields["seed"] = self.seed
         fields["steps" if self.unit == text.STEPS else "epochs"] = self.length
         problems: list[Problem] = []
         if self.length is None:
             problems.append(Problem("steps", text.NO_LENGTH))
-        if several:
+        fields["devices"] = self._listed(problems) if takes_several(self.strategy) else [str(self.device)]
+        if takes_placement(self.strategy):
             fields["microbatches"] = self.microbatches
-            fields["devices"] = self._listed(problems)
             fields["placement"] = self._placement(problems)
-        else:
-            fields["devices"] = [str(self.device)]
         try:
             experiment = readiness.check(fields)
         except ExperimentError as error:
@@ -118,8 +115,15 @@ def _worded(problem: Problem, fields: Mapping[str, Any]) -> Problem:
 
 
 def takes_several(strategy: Any) -> bool:
+    """Whether the strategy can use several devices."""
     entry = strategies.REGISTRY.get(strategy) if isinstance(strategy, str) else None
     return entry is not None and entry.several_devices
+
+
+def takes_placement(strategy: Any) -> bool:
+    """Whether the strategy takes a placement and microbatches."""
+    entry = strategies.REGISTRY.get(strategy) if isinstance(strategy, str) else None
+    return entry is not None and entry.takes_placement
 
 
 def patterns(chosen: Mapping[str, str]) -> dict[str, str]:

@@ -86,15 +86,15 @@ class Handlers:
 
     def arrange(self, strategy: Any, net: Any, virtual: Any, real: Any, panel: Any) -> tuple[Any, ...]:
         """Net, strategy or devices changed: the panel gets the layers and devices of now."""
-        several = forms.takes_several(strategy)
+        several, placing = forms.takes_several(strategy), forms.takes_placement(strategy)
         names = forms.Form(strategy, net, virtual, real, *[None] * 8).devices() if several else []
         chosen = panel.get("chosen") if isinstance(panel, dict) else None
         entry = nets.REGISTRY.get(net) if isinstance(net, str) else None
         return (
-            forms.panel(net, names, chosen) if several else gr.skip(),
+            gr.HTML(forms.panel(net, names, chosen), visible=True) if placing else gr.HTML(visible=False),
             gr.Column(visible=several),
             gr.Dropdown(visible=not several),
-            gr.Number(visible=several),
+            gr.Number(visible=placing),
             gr.Markdown(visible=several and entry is not None and entry.batch_norm),
         )
 
@@ -189,7 +189,7 @@ class Controls:
     """The cards on the left; `inputs` are the values that a run is made of, in the order of `forms.CONTROLS`."""
 
     def __init__(self, default: Experiment) -> None:
-        several = forms.takes_several(default.strategy)
+        several, placing = forms.takes_several(default.strategy), forms.takes_placement(default.strategy)
         virtual = sum(name.startswith("vgpu") for name in default.devices)
         here = [(device.name, device.title) for device in devices.available()]
         with gr.Column(elem_classes="lab-card"):
@@ -214,7 +214,8 @@ class Controls:
                         label=text.REAL_DEVICES,
                     )
                 self.panel = gr.HTML(
-                    forms.first_panel(default if several else default.replace(strategy="model_parallel", devices=None)),
+                    forms.first_panel(default if placing else default.replace(strategy="model_parallel", devices=None)),
+                    visible=placing,
                     html_template=static.read("panel.html"),
                     js_on_load=static.panel_script(),
                     apply_default_css=False,
@@ -228,7 +229,7 @@ class Controls:
             with gr.Row(elem_id="lab-numbers"):
                 self.batch_size = gr.Number(default.batch_size, label=text.BATCH, precision=0, elem_id="lab-batch")
                 self.microbatches = gr.Number(
-                    default.microbatches, label=text.MICROBATCHES, precision=0, visible=several, elem_id="lab-parts"
+                    default.microbatches, label=text.MICROBATCHES, precision=0, visible=placing, elem_id="lab-parts"
                 )
                 self.length = gr.Number(default.steps or default.epochs, label=text.LENGTH, precision=0)
                 self.unit = gr.Dropdown(
