@@ -15,6 +15,9 @@ from typing import Any, Literal, TypeAlias
 Clock: TypeAlias = Literal["wall", "cuda", "virtual"]
 SpanKind: TypeAlias = Literal["data", "forward", "backward", "transfer", "collective", "optimizer", "wait"]
 SPAN_KINDS: tuple[SpanKind, ...] = ("data", "forward", "backward", "transfer", "collective", "optimizer", "wait")
+Purpose: TypeAlias = Literal["parameters", "gradients", "optimizer state", "activations", "other"]
+PURPOSES: tuple[Purpose, ...] = ("parameters", "gradients", "optimizer state", "activations", "other")
+"""What memory is used for, in the order in which charts stack it; `lab.vgpu.purposes` tells how it is known."""
 
 
 @dataclass(frozen=True, slots=True)

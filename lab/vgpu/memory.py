@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
 import torch
 
+from lab.events import Purpose
 from lab.vgpu.clock import VirtualClock
 
 
 class MemoryPool:
     """What one virtual GPU's tensors occupy, in bytes. Views share their storage's block and cost nothing."""
 
-    __slots__ = ("_clock", "allocated", "capacity", "index", "observers", "peak")
+    __slots__ = ("_clock", "allocated", "capacity", "index", "made_from", "observers", "peak", "purposes")
 
     def __init__(self, index: int, capacity: int, clock: VirtualClock) -> None:
         self._clock = clock
@@ -19,6 +22,10 @@ class MemoryPool:
         self.capacity = capacity
         self.allocated = 0
         self.peak = 0
+        self.made_from: Sequence[torch.Tensor] = ()
+        """While observers are told of a new block: the tensors that the operation was given."""
+        self.purposes: Callable[[int], Mapping[Purpose, int]] | None = None
+        """What this device's memory is used for, purpose -> bytes, while somebody keeps a ledger of it."""
 
     def reserve(self, size: int) -> None:
         """Takes `size` bytes.
@@ -31,7 +38,7 @@ class MemoryPool:
             raise torch.OutOfMemoryError(
                 f"VGPU out of memory. Tried to allocate {megabytes(size)}. vgpu:{self.index} has a total capacity of "
                 f"{megabytes(self.capacity)} of which {megabytes(self.capacity - self.allocated)} is free. "
-                f"Of the allocated memory {megabytes(self.allocated)} is held by tensors."
+                f"Of the allocated memory {megabytes(self.allocated)} is held by tensors{self._holders()}."
             )
         self.allocated = allocated
         if allocated > self.peak:
@@ -45,10 +52,19 @@ class MemoryPool:
     def release(self, size: int) -> None:
         self.allocated -= size
 
-    def tell(self, block: Block, change_bytes: int) -> None:
+    def tell(self, block: Block, change_bytes: int, made_from: Sequence[torch.Tensor] = ()) -> None:
         """Tells the machine's observers of a change."""
+        self.made_from = made_from
         for observer in self.observers:
             observer.memory(self.index, block, change_bytes, self._clock.host_ns)
+        self.made_from = ()
+
+    def _holders(self) -> str:
+        """`: 2.0 kB parameters, 1.0 kB activations` when that is known."""
+        if self.purposes is None:
+            return ""
+        parts = [f"{megabytes(size)} {purpose}" for purpose, size in self.purposes(self.index).items() if size]
+        return f": {', '.join(parts)}" if parts else ""
 
     def reset_peak(self) -> None:
         self.peak = self.allocated
@@ -57,31 +73,31 @@ class MemoryPool:
 class Block:
     """The memory of one storage; it goes back to its pool when the last tensor on that storage is gone."""
 
-    __slots__ = ("_pool", "key", "size")
+    __slots__ = ("key", "pool", "size")
 
-    def __init__(self, pool: MemoryPool, key: int, size: int) -> None:
+    def __init__(self, pool: MemoryPool, key: int, size: int, made_from: Sequence[torch.Tensor] = ()) -> None:
         self.size = 0  # so that __del__ is right when reserve refuses
-        self._pool = pool
+        self.pool = pool
         self.key = key
         pool.reserve(size)
         self.size = size
         if pool.observers:
-            pool.tell(self, size)
+            pool.tell(self, size, made_from)
 
     def resize(self, size: int) -> None:
         """Follows a storage that an in-place operation made larger or smaller."""
         if size > self.size:
-            self._pool.reserve(size - self.size)
+            self.pool.reserve(size - self.size)
         else:
-            self._pool.release(self.size - size)
-        if self._pool.observers:
-            self._pool.tell(self, size - self.size)
+            self.pool.release(self.size - size)
+        if self.pool.observers:
+            self.pool.tell(self, size - self.size)
         self.size = size
 
     def __del__(self) -> None:
-        self._pool.release(self.size)
-        if self._pool.observers:
-            self._pool.tell(self, -self.size)
+        self.pool.release(self.size)
+        if self.pool.observers:
+            self.pool.tell(self, -self.size)
 
 
 def megabytes(size: int) -> str:

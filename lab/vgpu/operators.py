@@ -68,7 +68,7 @@ def _to_copy(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             machine().record(index, started, func, (source._data,), data)
         else:
             move(source._data, source._index, index, host_waits=False)
-        return wrap(data, index)
+        return wrap(data, index, (source,))
     move(source._data, source._index, HOST, host_waits=not non_blocking)
     return data.to(device)
 

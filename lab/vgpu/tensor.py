@@ -215,7 +215,7 @@ def wrap(data: torch.Tensor, index: int, inputs: Sequence[VGPUTensor] = ()) -> V
     for source in inputs:
         if source._block.key == key:
             return wrap_in(data, index, source._block)
-    return wrap_in(data, index, Block(machine().pool(index), key, storage.nbytes()))
+    return wrap_in(data, index, Block(machine().pool(index), key, storage.nbytes(), inputs))
 
 
 def wrap_in(data: torch.Tensor, index: int, block: Block) -> VGPUTensor:
