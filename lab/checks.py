@@ -12,9 +12,9 @@ from typing import Any
 
 from lab import data, nets, strategies
 from lab.errors import Problem, did_you_mean, listed
-from lab.vgpu import profiles
+from lab.vgpu import profiles, settings
 
-MAX_VGPUS = 64
+MAX_VGPUS = settings.MAX_DEVICES
 OWN = "own:"
 """Prefix of `net` for a module of the user's."""
 DEVICE_NAME = re.compile(r"cpu|(?:cuda|vgpu):(0|[1-9]\d*)")

@@ -230,7 +230,7 @@ def _enable_devices(experiment: Experiment) -> Callable[[str], DeviceInfo]:
         link = experiment.link
         model = LinkModel(link.bandwidth_gb_per_s, round(link.latency_us * 1000)) if link else None
         timing = None if experiment.timing == "auto" else experiment.timing
-        vgpu.enable(max(virtual) + 1, experiment.hardware, model, capacity, timing)
+        vgpu.enable(max(virtual) + 1, experiment.hardware, model, capacity, timing=timing)
     title = profile.title
     if virtual and vgpu.current().model is not None:
         title += ", modelled"

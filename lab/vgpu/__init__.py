@@ -7,50 +7,61 @@
     x = torch.ones(3, device="vgpu:0")
     x + torch.ones(3, device="vgpu:1")      # the error that CUDA raises
 
+    vgpu.enable(devices=4, hardware="a100", link="nvlink3", memory="40GB", topology="ports")
+
 Results are bit-identical to the CPU's, memory is exact, and time is simulated: see `lab.vgpu.clock`.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lab.vgpu.links import LinkModel
+from lab.vgpu.profiles import Profile
+from lab.vgpu.topologies import Wire
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lab.vgpu.links import LinkModel
     from lab.vgpu.machine import Machine
     from lab.vgpu.profiles import Timing
+    from lab.vgpu.topologies import TopologyLike
 
-__all__ = ["current", "enable", "peek"]
+__all__ = ["LinkModel", "Profile", "Wire", "current", "enable", "peek"]
 
 
 def enable(
     devices: int = 2,
-    hardware: str = "classroom",
-    link: LinkModel | None = None,
-    memory_bytes: int | None = None,
+    hardware: str | Path | Profile = "classroom",
+    link: str | LinkModel | None = None,
+    memory: int | str | None = None,
+    topology: TopologyLike = "pairs",
     timing: Timing | None = None,
 ) -> Machine:
     """Makes `vgpu:0` to `vgpu:{devices-1}` available in this process, with fresh memory and a clock at zero.
 
+    Called again, it replaces the machine. Tensors of the earlier one keep their numbers and can still be used, on the
+    device of the same index where there is one; their memory counts for the machine on which they were made. Real GPUs
+    are left alone.
+
     Args:
         devices: how many, 1 to 64.
-        hardware: a profile's name (`lab.vgpu.profiles.names()`).
-        link: between the devices; the profile's own by default.
-        memory_bytes: capacity of each; the profile's own by default.
+        hardware: a profile's name (`lab.vgpu.profiles.names()`), a `.toml` file with one, or a profile itself.
+        link: between the devices: a link's name (`lab.vgpu.links.names()`) or a `LinkModel`; the profile's own by
+            default. The host's link is the profile's.
+        memory: capacity of each, in bytes or as `"40GB"`, `"512MB"`, `"1.5GiB"`; the profile's own by default.
+        topology: who shares links: `pairs` (nobody), `ports`, `bus`, `nodes:4`, `nodes:4:ethernet_10g`, or a list of
+            `Wire`, see `lab.vgpu.topologies`. The bus is the host's link unless `link` says otherwise.
         timing: `measured` on this machine's CPU, or `modelled` from shapes alone; by default the profile's own
             way.
 
     Raises:
-        DeviceError: for a number of devices or a profile that there is not.
+        DeviceError: for a number of devices, a profile, a link, an amount of memory or a topology that cannot be.
     """
-    from lab.errors import DeviceError, did_you_mean
-    from lab.vgpu import backend, machine, profiles, tensor
+    from lab.vgpu import backend, machine, settings, tensor
 
-    if hardware not in profiles.names():
-        known = profiles.names()
-        raise DeviceError(f"hardware {hardware!r} is not one of {', '.join(known)}{did_you_mean(hardware, known)}")
-    new = machine.Machine(devices, profiles.get(hardware), link, memory_bytes, timing)
+    new = machine.Machine(*settings.checked(devices, hardware, link, memory, topology, timing))
     backend.register()
     tensor.set_machine(new)
     tensor.prepare_thread()

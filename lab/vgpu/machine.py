@@ -9,13 +9,11 @@ from typing import Any
 
 from lab.errors import DeviceError
 from lab.vgpu.clock import VirtualClock
-from lab.vgpu.links import LinkModel, OwnLinks
+from lab.vgpu.links import Topology
 from lab.vgpu.memory import MemoryPool
 from lab.vgpu.observer import Observer, Operation
 from lab.vgpu.profiles import Profile, Timing
 from lab.vgpu.roofline import Roofline
-
-MAX_DEVICES = 64
 
 cpu_time_ns = time.thread_time_ns
 """By which operations are measured: the time for which this thread computes. Time in which other programs have the core
@@ -23,41 +21,30 @@ does not count, so that a busy machine tells the same story."""
 
 
 class Machine:
-    """Virtual GPUs of one profile, with a link between them.
+    """Virtual GPUs of one profile, with links between them.
 
     Args:
         devices: how many.
         profile: what each pretends to be.
-        link: overrides the profile's link.
-        memory_bytes: overrides the profile's capacity, for each device.
-        timing: how operations are timed; the profile's own way by default.
+        topology: the links between them and the host.
+        capacity: bytes of memory of each.
+        timing: how operations are timed.
     """
 
     def __init__(
         self,
         devices: int,
         profile: Profile,
-        link: LinkModel | None = None,
-        memory_bytes: int | None = None,
-        timing: Timing | None = None,
+        topology: Topology,
+        capacity: int,
+        timing: Timing,
     ) -> None:
-        if not 1 <= devices <= MAX_DEVICES:
-            raise DeviceError(f"devices={devices} is not possible: the lab has 1 to {MAX_DEVICES} virtual GPUs")
         self.profile = profile
-        capacity = round(profile.memory_gb * 1e9) if memory_bytes is None else memory_bytes
-        latency_ns = round(profile.link_latency_us * 1000)
-        self.clock = VirtualClock(
-            devices,
-            issue_ns=round(profile.issue_us * 1000),
-            topology=OwnLinks(
-                link or LinkModel(profile.link_gb_per_s, latency_ns),
-                LinkModel(profile.host_link_gb_per_s, latency_ns),
-            ),
-        )
+        self.clock = VirtualClock(devices, issue_ns=round(profile.issue_us * 1000), topology=topology)
         self.pools = [MemoryPool(index, capacity, self.clock) for index in range(devices)]
         self.timing = True
         """False while operations take no simulated time, as during evaluation."""
-        self.model = Roofline(profile) if (timing or profile.timing) == "modelled" else None
+        self.model = Roofline(profile) if timing == "modelled" else None
         """Times operations from their shapes; None where they are measured."""
         self._scale = 1 / profile.speed
 

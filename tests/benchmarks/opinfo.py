@@ -202,7 +202,7 @@ def _work(ops: list[Any], samples: int, pipe: multiprocessing.connection.Connect
     os.dup2(sink, 2)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    vgpu.enable(devices=2, memory_bytes=64_000_000_000)
+    vgpu.enable(devices=2, memory=64_000_000_000)
     for op in ops:
         pipe.send(check(op, samples))
     pipe.close()

@@ -60,7 +60,7 @@ def test_wall_timer_measures_and_leaves_pauses_out():
 def test_wall_timer_knows_the_memory():
     allocated, peak, capacity = WallTimer().memory("cpu")
     assert 10_000_000 < allocated <= peak < capacity
-    vgpu.enable(devices=1, memory_bytes=1000)
+    vgpu.enable(devices=1, memory=1000)
     x = torch.zeros(10, device="vgpu:0")
     assert WallTimer().memory("vgpu:0") == (x.nbytes, 40, 1000)
 

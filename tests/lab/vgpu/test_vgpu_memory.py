@@ -19,7 +19,7 @@ CAPACITY = 10_000
 @pytest.fixture
 def pool() -> MemoryPool:
     """The memory of vgpu:0, one of two of 10,000 bytes."""
-    return vgpu.enable(devices=2, memory_bytes=CAPACITY).pools[0]
+    return vgpu.enable(devices=2, memory=CAPACITY).pools[0]
 
 
 def test_tensors_take_their_bytes_until_the_last_reference_goes(pool: MemoryPool):
@@ -109,7 +109,7 @@ def test_what_backward_needs_is_kept_until_backward(pool: MemoryPool):
 
 
 def test_a_training_step_of_mlp():
-    pool = vgpu.enable(devices=1, memory_bytes=10_000_000).pools[0]
+    pool = vgpu.enable(devices=1, memory=10_000_000).pools[0]
     weights = 784 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10
     net = MLP(784, 10).to("vgpu:0")
     assert pool.allocated == 4 * weights == 940_584
@@ -189,7 +189,7 @@ def test_peak(pool: MemoryPool):
     assert (pool.allocated, pool.peak) == (4040, 4040)
     del x, z
     assert (pool.allocated, pool.peak) == (0, 4040)
-    fresh = vgpu.enable(devices=1, memory_bytes=CAPACITY).pools[0]
+    fresh = vgpu.enable(devices=1, memory=CAPACITY).pools[0]
     assert (fresh.allocated, fresh.peak) == (0, 0)
 
 

@@ -152,7 +152,7 @@ def test_an_error_inside_backward_reaches_the_caller_and_leaves_the_process_aliv
     program = """
 import torch
 from lab import vgpu
-vgpu.enable(1, memory_bytes=12_000)
+vgpu.enable(1, memory=12_000)
 x = torch.ones(1000, device="vgpu:0", requires_grad=True)  # 4,000 bytes
 loss = (x * x).sum()  # 4,000 more; backward needs two gradients of 4,000 at once
 try:
@@ -208,7 +208,7 @@ def test_before_enable_there_are_none(monkeypatch: pytest.MonkeyPatch):
 def test_enable_again_starts_afresh_with_other_settings():
     old = torch.zeros(256, device="vgpu:3")
     kept = torch.zeros(256, device="vgpu:1")
-    new = vgpu.enable(devices=2, memory_bytes=4_000)
+    new = vgpu.enable(devices=2, memory=4_000)
     assert (new.device_count, new.pools[1].allocated, new.pools[1].capacity, new.clock.now_ns) == (2, 0, 4_000, 0)
     assert (kept + 1).device == torch.device("vgpu:1")
     with pytest.raises(DeviceError, match="no vgpu:3, this lab has 2"):
