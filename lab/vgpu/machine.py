@@ -95,7 +95,8 @@ class Machine:
             duration_ns = self.model.duration_ns(func, args, result)
         start = self.clock.run(self.check(index), duration_ns)
         if self.observers:
-            seen = Operation(index, 0, func, args, result, self.clock.host_ns, start, start + duration_ns)
+            stream = self.clock.current(index).number
+            seen = Operation(index, stream, func, args, result, self.clock.host_ns, start, start + duration_ns)
             for observer in self.observers:
                 observer.operation(seen)
 
