@@ -16,8 +16,8 @@ gradient from the beginning.
     other             the rest: inputs, what backward and the optimizer need only for a moment, results without a graph
 
 Nothing has to be registered, and nothing is done while no ledger is open. Tensors that were there before are found when
-one opens: Python's garbage collector knows every object. What only a graph from before still holds is not among them and
-counts as other.
+one opens: Python's garbage collector knows every object. What only a graph from before still holds is not among them,
+and counts as other.
 
 Private PyTorch names used here: `torch._C._current_graph_task_id`, `torch._C._current_autograd_node`,
 `torch.autograd.Variable._execution_engine.queue_callback`. Tried on torch 2.13.0.

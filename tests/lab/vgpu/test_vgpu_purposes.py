@@ -284,7 +284,7 @@ def test_nothing_is_kept_alive(machine: Machine):
 
 
 def test_running_out_of_memory_says_of_what():
-    machine = vgpu.enable(devices=1, memory_bytes=10_000)
+    machine = vgpu.enable(devices=1, memory=10_000)
     net = nn.Linear(10, 10, device="vgpu:0")
     with MemoryLedger(machine):
         output = net(torch.ones(100, 10, device="vgpu:0"))  # keeps its input
