@@ -306,8 +306,8 @@ class MemoryLedger:
 
     def _note(self, tensor: Any, purpose: Purpose) -> None:
         """The tensor's block is for that, if it is not known to be for something higher."""
-        if type(tensor) is not VGPUTensor:
-            return
+        if type(tensor) is not VGPUTensor or tensor._index >= len(self._devices):
+            return  # the second is a tensor of an earlier machine, which had more devices
         block, record = tensor._block, self._devices[tensor._index]
         entry = record.entries.get(id(block))
         if entry is None:
