@@ -10,11 +10,12 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 Clock: TypeAlias = Literal["wall", "cuda", "virtual"]
-SpanKind: TypeAlias = Literal["data", "forward", "backward", "transfer", "collective", "optimizer", "wait"]
-SPAN_KINDS: tuple[SpanKind, ...] = ("data", "forward", "backward", "transfer", "collective", "optimizer", "wait")
+SpanKind: TypeAlias = Literal["data", "forward", "backward", "transfer", "collective", "optimizer", "other", "wait"]
+SPAN_KINDS: tuple[SpanKind, ...] = get_args(SpanKind)
+"""`other` comes in profiles alone: in a run everything is for something."""
 Purpose: TypeAlias = Literal["parameters", "gradients", "optimizer state", "activations", "other"]
 PURPOSES: tuple[Purpose, ...] = ("parameters", "gradients", "optimizer state", "activations", "other")
 """What memory is used for, in the order in which charts stack it; `lab.vgpu.purposes` tells how it is known."""
@@ -172,19 +173,6 @@ class MemorySampled:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryTraced:
-    """What a virtual GPU's memory was used for in the course of one step; reported for one step of about a second."""
-
-    device: str
-    step: int
-    times_ns: tuple[int, ...]
-    """By the host: memory is taken when an operation is issued, as on CUDA."""
-    sizes: dict[Purpose, tuple[int, ...]]
-    """Every purpose -> bytes from each of those times to the next. What was held most is among them, to the byte."""
-    capacity: int
-
-
-@dataclass(frozen=True, slots=True)
 class Evaluated:
     step: int
     epoch: int
@@ -230,16 +218,7 @@ class RunFinished:
 
 
 Event: TypeAlias = (
-    RunStarted
-    | Placed
-    | GraphTraced
-    | StepFinished
-    | Span
-    | MemorySampled
-    | MemoryTraced
-    | Evaluated
-    | RankFailed
-    | RunFinished
+    RunStarted | Placed | GraphTraced | StepFinished | Span | MemorySampled | Evaluated | RankFailed | RunFinished
 )
 
 

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from lab.vgpu.machine import Machine
     from lab.vgpu.profiles import Timing
+    from lab.vgpu.profiling import Profiler
     from lab.vgpu.topologies import TopologyLike
 
-__all__ = ["LinkModel", "Profile", "Wire", "current", "enable", "peek"]
+__all__ = ["LinkModel", "Profile", "Wire", "current", "enable", "peek", "profile"]
 
 
 def enable(
@@ -85,3 +86,19 @@ def peek(tensor: Tensor) -> Tensor:
 
     detached = tensor.detach()
     return detached._data if isinstance(detached, VGPUTensor) else detached
+
+
+def profile(max_spans: int | None = None) -> Profiler:
+    """Records what the virtual GPUs do inside a `with` block: `with vgpu.profile() as p:`, then `p`, `p.timeline()`,
+    `p.memory_figure()`, `p.save("trace.json")`.
+
+    Args:
+        max_spans: how many operations and transfers it keeps; 200,000 by default.
+
+    Raises:
+        ValueError: when `max_spans` is below 1.
+        DeviceError: on entering the block, before `enable()`.
+    """
+    from lab.vgpu import profiling
+
+    return profiling.Profiler(profiling.MAX_SPANS if max_spans is None else max_spans)

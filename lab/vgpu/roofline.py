@@ -35,19 +35,26 @@ class Roofline:
             args: its positional arguments.
             result: what it gave.
         """
-        outputs = _tensors(result)
-        moved = sum(tensor.numel() * tensor.element_size() for tensor in (*_tensors(args), *outputs))
+        flops, moved = work(func, args, result)
         busy_ns = moved / self._bytes_per_ns
-        count = flop_registry.get(func._overloadpacket)
-        if count is not None and outputs:
-            rate = self._flops_per_ns.get(outputs[0].dtype, self._slowest_flops_per_ns)
-            busy_ns = max(busy_ns, count(*args, out_val=result) / rate)
+        if flops:
+            rate = self._flops_per_ns.get(tensors(result)[0].dtype, self._slowest_flops_per_ns)
+            busy_ns = max(busy_ns, flops / rate)
         return round(self._launch_ns + busy_ns)
 
 
-def _tensors(value: Any) -> list[torch.Tensor]:
+def work(func: Any, args: Any, result: Any) -> tuple[int, int]:
+    """What an operation does: (FLOPs by torch's formula, 0 without one; bytes read and written, each tensor once)."""
+    outputs = tensors(result)
+    moved = sum(tensor.numel() * tensor.element_size() for tensor in (*tensors(args), *outputs))
+    count = flop_registry.get(func._overloadpacket)
+    return (count(*args, out_val=result) if count is not None and outputs else 0), moved
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    """The tensors in a value: itself, or those in its lists and tuples."""
     if isinstance(value, torch.Tensor):
         return [value]
     if isinstance(value, tuple | list):
-        return [tensor for item in value for tensor in _tensors(item)]
+        return [tensor for item in value for tensor in tensors(item)]
     return []

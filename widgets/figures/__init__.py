@@ -20,6 +20,8 @@ from widgets.figures._units import clock_time, duration, human_bytes, human_coun
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from lab.vgpu.recording import Recording
+
 FIGURES = ("timeline", "loss", "placement_graph", "busy", "memory")
 
 __all__ = [
@@ -38,6 +40,8 @@ __all__ = [
     "loss",
     "memory",
     "placement_graph",
+    "profile_memory",
+    "profile_timeline",
     "smoothed_loss",
     "spec",
     "table",
@@ -79,6 +83,22 @@ def memory(state: RunState, theme: Theme = "light") -> go.Figure:
 def placement_graph(state: RunState, theme: Theme = "light") -> go.Figure:
     """Layers left to right, a lane per device, crossing edges labelled with bytes per step."""
     return _checked(spec(state, "placement_graph", theme))
+
+
+def profile_timeline(
+    profile: Recording, theme: Theme = "light", window_ms: tuple[float, float] | None = None
+) -> go.Figure:
+    """What every device and stream did in a profile of virtual GPUs; only from when to when, if asked."""
+    from widgets.figures import _profile
+
+    return _checked(_profile.timeline(profile, theme, window_ms))
+
+
+def profile_memory(profile: Recording, theme: Theme = "light") -> go.Figure:
+    """What every device's memory was used for in a profile of virtual GPUs."""
+    from widgets.figures import _profile
+
+    return _checked(_profile.memory(profile, theme))
 
 
 _DRAW = {"loss": _loss.loss, "busy": _busy.busy, "memory": _memory.memory, "placement_graph": _graph.placement_graph}

@@ -25,7 +25,7 @@ def memory(state: RunState, theme: Theme = "light") -> Spec:
         )
     unit, symbol = time_unit(max(state.memory[device].allocated.x[-1] for device in devices))
     highest = max(max(state.memory[device].peak, *state.memory[device].allocated.y) for device in devices)
-    scale, name = _byte_unit(highest)
+    scale, name = byte_unit(highest)
     figure = theming.base(
         theme,
         TITLE + theming.clock_note(state),
@@ -70,7 +70,7 @@ def owner(device: str) -> str:
     return CPU if device == "cpu" else device
 
 
-def _byte_unit(count: float) -> tuple[float, str]:
+def byte_unit(count: float) -> tuple[float, str]:
     return next((pair for pair in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= pair[0]), (1, "B"))
 
 

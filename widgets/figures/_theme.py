@@ -88,6 +88,7 @@ _KINDS: dict[SpanKind, KindStyle] = {
     "transfer": KindStyle("transfer", "#1fb98c", "-"),
     "collective": KindStyle("collective", "#e57a3c", "+"),
     "optimizer": KindStyle("optimizer", "#cc79a7", "x"),
+    "other": KindStyle("other", "#a9b4c0", "\\"),
     "wait": KindStyle("waiting", "", ".", ""),
 }
 

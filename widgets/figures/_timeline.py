@@ -27,29 +27,41 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
     step = state.timeline_step if step is None else step
     devices = theming.lanes(state)
     spans = window(state, step, devices) if step is not None else []
-    height = 104 + LANE_HEIGHT * max(2, len(devices))
     if not spans:
         text = "No run yet" if state.started is None else "Waiting for the first complete step"
-        return theming.empty(theme, TITLE, height, text)
+        return theming.empty(theme, TITLE, height_of(devices), text)
+    title = f"{TITLE} · step {step:,}{theming.clock_note(state)}"
+    axis = "time since the step began, {symbol}" + (" (simulated)" if theming.simulated(state) else "")
+    return drawn(spans, devices, theme, title, axis)
+
+
+def drawn(
+    spans: Sequence[Span], lanes: Sequence[str], theme: Theme, title: str, axis: str, begin_ns: int | None = None
+) -> Spec:
+    """Bars on lanes and arrows between them.
+
+    Args:
+        spans: at least one; their `device` and `peer` are names of lanes.
+        axis: title of the time axis, with `{symbol}` for the unit.
+        begin_ns: where the axis begins; with the first span if left out.
+    """
     palette = theming.PALETTES[theme]
-    first = min(span.start_ns for span in spans)
+    first = min(span.start_ns for span in spans) if begin_ns is None else begin_ns
     whole = max(span.end_ns for span in spans) - first
     unit, symbol = time_unit(whole)
     end = whole / unit or 1.0
-    lane = {device: index for index, device in enumerate(devices)}
+    lane = {name: index for index, name in enumerate(lanes)}
     figure = theming.base(
         theme,
-        f"{TITLE} · step {step:,}{theming.clock_note(state)}",
-        height,
+        title,
+        height_of(lanes),
         barmode="overlay",
         showlegend=True,
         hovermode="closest",
         uniformtext={"minsize": 11, "mode": "hide"},
         shapes=[_track(index, end, palette.track) for index in lane.values()],
         xaxis={
-            "title": {
-                "text": f"time since the step began, {symbol}" + (" (simulated)" if theming.simulated(state) else "")
-            },
+            "title": {"text": axis.format(symbol=symbol)},
             **theming.up_to(end),
             "showgrid": False,
             "nticks": 8,
@@ -57,16 +69,24 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
             "ticklen": 4,
             "tickcolor": palette.line,
         },
-        yaxis=theming.lane_axis(devices, theme),
+        yaxis=theming.lane_axis(list(lanes), theme),
     )
-    drawn = merged(spans, MAX_BARS)
+    bars = merged(spans, MAX_BARS)
     for kind in SPAN_KINDS:
-        group = [span for span in drawn if span.kind == kind]
+        group = [span for span in bars if span.kind == kind]
         if group:
             figure["data"].append(_bars(group, lane, first, unit, whole, theme))
-    transfers = [span for span in spans if span.kind == "transfer" and span.peer in lane and not received(span)]
+    transfers = [
+        span
+        for span in spans
+        if span.kind == "transfer" and {span.device, span.peer} <= lane.keys() and not received(span)
+    ]
     figure["data"] += _arrows(transfers, lane, first, unit, palette.crossing)
     return figure
+
+
+def height_of(lanes: Sequence[str]) -> int:
+    return 104 + LANE_HEIGHT * max(2, len(lanes))
 
 
 def window(state: RunState, step: int, devices: list[str]) -> list[Span]:
@@ -74,7 +94,7 @@ def window(state: RunState, step: int, devices: list[str]) -> list[Span]:
     there, and a device that is done early waits for the others (that wait is booked on the next step, once it begins).
     A copy occupies both its ends, so it is there for each of them that is among the devices, and one from the host too.
     """
-    spans = _occupying(state.spans.get(step, []), devices)
+    spans = occupying(state.spans.get(step, []), devices)
     work = [span for span in spans if span.kind != "wait"]
     if not work:
         return spans
@@ -84,7 +104,7 @@ def window(state: RunState, step: int, devices: list[str]) -> list[Span]:
         for span in spans
         if span.kind != "wait" or (span.end_ns > first and span.start_ns < last)
     ]
-    following = [span for span in _occupying(state.spans.get(step + 1, []), devices) if span.kind != "wait"]
+    following = [span for span in occupying(state.spans.get(step + 1, []), devices) if span.kind != "wait"]
     for device in devices:
         ends = [span.end_ns for span in out if span.device == device]
         until = min([last, *(span.start_ns for span in following if span.device == device)])
@@ -93,7 +113,8 @@ def window(state: RunState, step: int, devices: list[str]) -> list[Span]:
     return out
 
 
-def _occupying(spans: Sequence[Span], devices: list[str]) -> list[Span]:
+def occupying(spans: Sequence[Span], devices: Sequence[str]) -> list[Span]:
+    """The spans on the devices; a copy between two of them is there for both."""
     copies = [replace(span, device=span.peer) for span in spans if span.kind == "transfer" and span.peer in devices]
     return [span for span in spans if span.device in devices] + copies
 
