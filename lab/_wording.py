@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from lab import data, nets, strategies
 from lab.checks import shown
 from lab.errors import Problem, did_you_mean
-from lab.vgpu import profiles
+from lab.vgpu import links, profiles
 
 
 def problems(
@@ -23,7 +23,7 @@ def problems(
     for entry in error.errors(include_url=False):
         location = [str(part) for part in entry["loc"]]
         name = location[0]
-        inner = location[1] if name == "link" and len(location) > 1 else None
+        inner = location[2] if name == "link" and len(location) > 2 else None
         known = link_fields if inner else fields
         field = f"link.{inner}" if inner else name
         if entry["type"] == "extra_forbidden":
@@ -52,9 +52,10 @@ def _allowed(field: str, info: FieldInfo) -> str:
         "net": f"one of {', '.join(nets.NAMES)}",
         "data": f"one of {', '.join(data.NAMES)}",
         "strategy": f"one of {', '.join(strategies.NAMES)}",
-        "hardware": f"one of {', '.join(profiles.names())}",
+        "hardware": f"one of {', '.join(profiles.names())}, or the path of a .toml file",
         "devices": "names such as cpu, cuda:0 or vgpu:0, in a list or with commas between them",
-        "link": "bandwidth_gb_per_s and latency_us",
+        "link": f"one of {', '.join(links.names())}, or bandwidth_gb_per_s and latency_us",
+        "topology": "pairs, ports, bus, or nodes:N with N devices for each machine",
     }
     if field in phrases:
         return phrases[field]

@@ -12,7 +12,7 @@ from typing import Any
 
 from lab import data, nets, strategies
 from lab.errors import Problem, did_you_mean, listed
-from lab.vgpu import profiles, settings
+from lab.vgpu import links, profiles, settings, topologies
 
 MAX_VGPUS = settings.MAX_DEVICES
 OWN = "own:"
@@ -77,6 +77,25 @@ def _known(field: str, name: str, known: Iterable[str]) -> list[Problem]:
     if name in known:
         return []
     return [Problem(field, f"{shown(name)} is not one of {', '.join(known)}{did_you_mean(name, known)}")]
+
+
+def _hardware(name: str) -> list[Problem]:
+    if profiles.is_path(name):
+        return []  # whether it can be read is for the machine to say
+    known = profiles.names()
+    if name in known:
+        return []
+    text = f"{shown(name)} is not one of {', '.join(known)}, or the path of a .toml file{did_you_mean(name, known)}"
+    return [Problem("hardware", text)]
+
+
+def _link(link: Any) -> list[Problem]:
+    return _known("link", link, links.names()) if isinstance(link, str) else []
+
+
+def _topology(text: str) -> list[Problem]:
+    wrong = topologies.problem(text)
+    return [Problem("topology", wrong)] if wrong else []
 
 
 def _net(name: str) -> list[Problem]:
@@ -183,7 +202,9 @@ _CHECKS: list[tuple[tuple[str, ...], Callable[..., list[Problem]]]] = [
     (("net",), _net),
     (("data",), lambda name: _known("data", name, data.NAMES)),
     (("strategy",), lambda name: _known("strategy", name, strategies.NAMES)),
-    (("hardware",), lambda name: _known("hardware", name, profiles.names())),
+    (("hardware",), _hardware),
+    (("link",), _link),
+    (("topology",), _topology),
     (("devices",), _devices),
     (("net", "data"), _net_reads_data),
     (("strategy", "devices"), _device_count),

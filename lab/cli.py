@@ -21,8 +21,8 @@ import typer
 
 import lab
 from lab import checks, data, nets, strategies
-from lab.errors import ExperimentError, LabError, Problem
-from lab.vgpu import profiles
+from lab.errors import DeviceError, ExperimentError, LabError, Problem
+from lab.vgpu import links, profiles
 
 if TYPE_CHECKING:
     from lab.experiment import Experiment
@@ -112,13 +112,19 @@ def run(
     lr: Annotated[_Text, _option("--lr", "Learning rate.", "X")] = None,
     momentum: Annotated[_Text, _option("--momentum", "Of sgd.", "X")] = None,
     seed: Annotated[_Text, _option("--seed", "Of the parameters and of the order of samples.", "N")] = None,
-    hardware: Annotated[_Text, _option("--hardware", "Profile of the virtual GPUs (see devices).", "NAME")] = None,
+    hardware: Annotated[
+        _Text, _option("--hardware", "Profile of the virtual GPUs (see devices), or a .toml file.", "NAME")
+    ] = None,
     timing: Annotated[_Text, _option("--timing", "auto, measured or modelled, of virtual GPUs.", "HOW")] = None,
     memory_mb: Annotated[_Text, _option("--memory-mb", "Capacity of each virtual GPU, in 10^6 bytes.", "X")] = None,
+    link: Annotated[_Text, _option("--link", "Between virtual GPUs, such as nvlink3 (see devices).", "NAME")] = None,
     link_bandwidth: Annotated[
         _Text, _option("--link-bandwidth", "Between virtual GPUs, in 10^9 bytes per second.", "X")
     ] = None,
     link_latency: Annotated[_Text, _option("--link-latency", "Between virtual GPUs, in microseconds.", "X")] = None,
+    topology: Annotated[
+        _Text, _option("--topology", "Who shares links: pairs, ports, bus, nodes:N or nodes:N:LINK.", "NAME")
+    ] = None,
     clock: Annotated[_Text, _option("--clock", "auto, wall, cuda or virtual.", "NAME")] = None,
     dtype: Annotated[_Text, _option("--dtype", "float32, float64 or bfloat16.", "NAME")] = None,
     config: Annotated[
@@ -145,12 +151,14 @@ def run(
         "hardware": hardware,
         "timing": timing,
         "memory_mb": memory_mb,
+        "link": link,
+        "topology": topology,
         "clock": clock,
         "dtype": dtype,
     }
-    link = {"bandwidth_gb_per_s": link_bandwidth, "latency_us": link_latency}
+    figures = {"bandwidth_gb_per_s": link_bandwidth, "latency_us": link_latency}
     with _as_exit_codes():
-        experiment = _experiment(_given(options), place or [], _given(link), config)
+        experiment = _experiment(_given(options), place or [], _given(figures), config)
         raise typer.Exit(_watch(experiment, as_json))
 
 
@@ -158,7 +166,7 @@ def _given(options: Mapping[str, str | None]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _experiment(options: dict[str, Any], place: list[str], link: dict[str, Any], config: Path | None) -> Experiment:
+def _experiment(options: dict[str, Any], place: list[str], figures: dict[str, Any], config: Path | None) -> Experiment:
     """The Experiment of a config file and of the options, which go before it.
 
     Raises:
@@ -181,8 +189,8 @@ def _experiment(options: dict[str, Any], place: list[str], link: dict[str, Any],
         if "placement" in options:
             problems.append(Problem("placement", "give either --placement or --place, not both"))
         fields["placement"] = _pairs(place, problems)
-    if link:
-        fields["link"] = {**_link_of(fields), **link}
+    if figures:
+        fields["link"] = _link_of(fields, problems) | figures
     try:
         experiment = readiness.check(fields)
     except ExperimentError as error:
@@ -205,12 +213,20 @@ def _pairs(place: list[str], problems: list[Problem]) -> dict[str, str]:
     return patterns
 
 
-def _link_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The link that the file gives, else the hardware profile's: an option may change one of its two figures."""
-    if isinstance(fields.get("link"), dict):
-        return dict(fields["link"])
-    name = fields.get("hardware")
-    profile = profiles.get(name if name in profiles.names() else profiles.names()[0])
+def _link_of(fields: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
+    """The link that is named or that the file gives, else the hardware profile's: an option may change one of its two
+    figures."""
+    link = fields.get("link")
+    if isinstance(link, dict):
+        return dict(link)
+    if isinstance(link, str):
+        problems += checks.static_problems({"link": link})
+        named = links.get(link if link in links.names() else links.names()[0])
+        return {"bandwidth_gb_per_s": named.gb_per_s, "latency_us": named.latency_us}
+    try:
+        profile = profiles.find(fields.get("hardware", profiles.DEFAULT))
+    except DeviceError:  # reported with everything else
+        profile = profiles.get(profiles.DEFAULT)
     return {"bandwidth_gb_per_s": profile.link_gb_per_s, "latency_us": profile.link_latency_us}
 
 
@@ -271,14 +287,16 @@ def list_devices(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
     with _as_exit_codes():
         real = devices.available()
         hardware = [profiles.get(name) for name in profiles.names()]
+        named = [links.get(name) for name in links.names()]
         if as_json:
             virtual = [f"vgpu:{index}" for index in range(checks.MAX_VGPUS)]
-            found = {"devices": real, "virtual_gpus": virtual, "hardware": hardware}
+            found = {"devices": real, "virtual_gpus": virtual, "hardware": hardware, "links": named}
             typer.echo(json.dumps(found, default=dataclasses.asdict, indent=2))
             return
         console = terminal.PipeConsole(highlight=False, width=None if sys.stdout.isatty() else 120)
         console.print(terminal.devices_table(real))
         console.print(terminal.hardware_table(hardware))
+        console.print(terminal.links_table(named))
 
 
 # -- demo --------------------------------------------------------------------------------------------------------

@@ -173,6 +173,19 @@ class MemorySampled:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryTraced:
+    """What a virtual GPU's memory was used for in the course of one step; reported for one step of about a second."""
+
+    device: str
+    step: int
+    times_ns: tuple[int, ...]
+    """By the host: memory is taken when an operation is issued, as on CUDA."""
+    sizes: dict[Purpose, tuple[int, ...]]
+    """Every purpose -> bytes from each of those times to the next. What was held most is among them, to the byte."""
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluated:
     step: int
     epoch: int
@@ -218,7 +231,16 @@ class RunFinished:
 
 
 Event: TypeAlias = (
-    RunStarted | Placed | GraphTraced | StepFinished | Span | MemorySampled | Evaluated | RankFailed | RunFinished
+    RunStarted
+    | Placed
+    | GraphTraced
+    | StepFinished
+    | Span
+    | MemorySampled
+    | MemoryTraced
+    | Evaluated
+    | RankFailed
+    | RunFinished
 )
 
 

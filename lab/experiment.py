@@ -22,8 +22,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -89,6 +91,12 @@ class Link(BaseModel):
     """Microseconds before the first byte arrives."""
 
 
+LinkField = Annotated[
+    Annotated[str, Tag("name")] | Annotated[Link, Tag("figures")],
+    Discriminator(lambda value: "name" if isinstance(value, str) else "figures"),
+]
+
+
 class Experiment(BaseModel):
     """What to run. Fields left out take the defaults of the course's first run; `None` means "what suits the rest".
 
@@ -124,10 +132,15 @@ class Experiment(BaseModel):
     """For `sgd`; the Adam family keeps PyTorch's betas."""
     seed: Whole = Field(default=0, ge=0, lt=2**63)
     """Of the parameters and of the order of the samples."""
-    link: Link | None = None
-    """Between virtual GPUs; None takes the hardware profile's own."""
+    link: LinkField | None = None
+    """Between virtual GPUs: figures, or a link's name (`parallel-lab devices` lists them); None takes the hardware
+    profile's own."""
+    topology: str = "pairs"
+    """Which virtual GPUs share links: `pairs` (none), `ports` (each has one port), `bus` (all and the host share one
+    link), `nodes:4` or `nodes:4:ethernet_10g` (machines of four, and the link between them)."""
     hardware: str = "classroom"
-    """Profile of the virtual GPUs (`parallel-lab devices` lists them)."""
+    """Profile of the virtual GPUs (`parallel-lab devices` lists them), or the path of a `.toml` file with one, which
+    the worker process reads again."""
     timing: Literal["auto", "measured", "modelled"] = "auto"
     """Of operations on virtual GPUs: as long as this CPU takes, or a model of the profile's hardware, which gives the
     same times on every machine; `auto` takes the profile's own way."""

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lab import checks, data, devices, nets
-from lab.errors import ExperimentError, Problem, listed
+from lab.errors import DeviceError, ExperimentError, Problem, listed
 from lab.experiment import Experiment, without_version
+from lab.vgpu import profiles
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def check(fields: Mapping[str, Any], net: Net | None = None) -> Experiment:
-    """Makes an Experiment that can run on this machine.
+    """Makes an Experiment that can run on this machine. The path of a hardware profile becomes absolute in it, so that
+    the worker process finds the same file.
 
     Args:
         fields: of the Experiment, as from a file or a form: strings that read as numbers will do.
@@ -35,6 +38,8 @@ def check(fields: Mapping[str, Any], net: Net | None = None) -> Experiment:
     problems += machine_problems(readable, net)
     if problems:
         raise ExperimentError(problems)
+    if profiles.is_path(fields.get("hardware")):
+        fields["hardware"] = str(Path(fields["hardware"]).expanduser().absolute())
     return Experiment(**fields)
 
 
@@ -43,7 +48,11 @@ def machine_problems(fields: Mapping[str, Any], net: Net | None = None) -> list[
 
     Fields that are missing, or that name nothing in the registries, are skipped: the static checks report those.
     """
-    return _absent_devices(fields.get("devices", ())) + _placement_problems(fields, net)
+    return (
+        _absent_devices(fields.get("devices", ()))
+        + _unreadable_hardware(fields.get("hardware"))
+        + _placement_problems(fields, net)
+    )
 
 
 def own_name(net: Net) -> str:
@@ -62,6 +71,15 @@ def _absent_devices(wanted: tuple[str, ...]) -> list[Problem]:
         for name in real
         if name not in here
     ]
+
+
+def _unreadable_hardware(hardware: Any) -> list[Problem]:
+    if profiles.is_path(hardware):
+        try:
+            profiles.find(hardware)
+        except DeviceError as error:
+            return [Problem("hardware", str(error))]
+    return []
 
 
 def _placement_problems(fields: Mapping[str, Any], net: Net | None) -> list[Problem]:

@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 from lab import readiness
 from lab.errors import RunError
-from lab.events import DeviceTotals, Event, MemorySampled, RankFailed, RunFinished, RunStarted, Span, StepFinished
+from lab.events import (
+    DeviceTotals,
+    Event,
+    MemorySampled,
+    MemoryTraced,
+    RankFailed,
+    RunFinished,
+    RunStarted,
+    Span,
+    StepFinished,
+)
 from lab.experiment import Experiment
 from lab.state import RunState
 
@@ -276,8 +286,9 @@ class Run:
         return time.monotonic() - self._last_read < READER_SECONDS
 
     def _make_room(self) -> None:
-        """Nobody reads: spans and memory samples give way first, then the older half of the steps."""
-        kept: list[Event] = [event for event in self._buffer if not isinstance(event, Span | MemorySampled)]
+        """Nobody reads: spans and what tells of memory give way first, then the older half of the steps."""
+        minor = Span | MemorySampled | MemoryTraced
+        kept: list[Event] = [event for event in self._buffer if not isinstance(event, minor)]
         if len(kept) > MAX_BUFFERED // 2:
             middle = len(kept) // 2
             kept = [*(event for event in kept[:middle] if not isinstance(event, StepFinished)), *kept[middle:]]

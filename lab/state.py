@@ -13,6 +13,7 @@ from lab.events import (
     Event,
     GraphTraced,
     MemorySampled,
+    MemoryTraced,
     Placed,
     PlacementGraph,
     RankFailed,
@@ -105,6 +106,8 @@ class RunState:
         self.traffic: dict[tuple[str, str], Traffic] = defaultdict(Traffic)
         """(source, target) -> what went between them."""
         self.memory: dict[str, DeviceMemory] = defaultdict(DeviceMemory)
+        self.memory_traces: dict[str, MemoryTraced] = {}
+        """Virtual GPU -> what its memory was used for in the last step that was traced."""
         self.elapsed_ns = 0
         """End of the last step, on the run's clock."""
         self._step_seconds: deque[float] = deque(maxlen=64)
@@ -123,6 +126,8 @@ class RunState:
                 memory = self.memory[event.device]
                 memory.capacity, memory.peak = event.capacity, max(memory.peak, event.peak)
                 memory.allocated.add(event.time_ns, event.allocated)
+            case MemoryTraced():
+                self.memory_traces[event.device] = event
             case Evaluated():
                 self.evaluations.append(event)
             case RunStarted():

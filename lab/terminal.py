@@ -26,7 +26,8 @@ from lab.state import RunState
 
 if TYPE_CHECKING:
     from lab.experiment import Experiment
-    from lab.vgpu.profiles import Profile
+    from lab.vgpu.links import NamedLink
+from lab.vgpu.profiles import Profile
 
 REDRAWS_PER_SECOND = 8
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
@@ -244,6 +245,18 @@ def hardware_table(hardware: Sequence[Profile]) -> RenderableType:
             f"{profile.link_gb_per_s:g} GB/s",
         )
     return Group(table, *(Text(f"{profile.name}: {profile.source}", style="dim") for profile in hardware))
+
+
+def links_table(named: Sequence[NamedLink]) -> RenderableType:
+    """What a link between virtual GPUs can pretend to be, with every figure's source."""
+    table = Table(title="Links between virtual GPUs (--link)", title_justify="left", title_style="bold", box=box.SIMPLE)
+    table.add_column("name", no_wrap=True)
+    table.add_column("what it is")
+    for heading in ("one direction", "latency"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for link in named:
+        table.add_row(link.name, escape(link.title), f"{link.gb_per_s:g} GB/s", f"{link.latency_us:g} µs")
+    return Group(table, *(Text(f"{link.name}: {link.source}", style="dim") for link in named))
 
 
 # -- views -------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from lab.events import (
     Span,
     StepFinished,
 )
-from lab.experiment import Experiment
+from lab.experiment import Experiment, Link
 from lab.graph import trace
 from lab.layers import layer_paths
 from lab.strategies.base import Job, Strategy, loss_function
@@ -224,13 +224,13 @@ def _typed(inputs: Tensor, dtype: torch.dtype) -> Tensor:
 def _enable_devices(experiment: Experiment) -> Callable[[str], DeviceInfo]:
     """Makes the virtual GPUs that the Experiment names, and tells what each device is."""
     virtual = [int(device[5:]) for device in experiment.devices if device.startswith("vgpu")]
-    profile = profiles.get(experiment.hardware)
-    capacity = round((experiment.memory_mb or profile.memory_gb * 1000) * 1e6)
+    profile = profiles.find(experiment.hardware) if virtual else profiles.get(profiles.DEFAULT)
+    capacity = max(1, round(experiment.memory_mb * 1e6)) if experiment.memory_mb else profile.capacity_bytes
     if virtual:
-        link = experiment.link
-        model = LinkModel(link.bandwidth_gb_per_s, round(link.latency_us * 1000)) if link else None
+        given = experiment.link
+        link = given if given is None or isinstance(given, str) else _model(given)
         timing = None if experiment.timing == "auto" else experiment.timing
-        vgpu.enable(max(virtual) + 1, experiment.hardware, model, capacity, timing=timing)
+        vgpu.enable(max(virtual) + 1, profile, link, capacity, experiment.topology, timing)
     title = profile.title
     if virtual and vgpu.current().model is not None:
         title += ", modelled"
@@ -240,6 +240,10 @@ def _enable_devices(experiment: Experiment) -> Callable[[str], DeviceInfo]:
         return real[name] if name in real else DeviceInfo(name, title, capacity, True)
 
     return about
+
+
+def _model(link: Link) -> LinkModel:
+    return LinkModel(link.bandwidth_gb_per_s, round(link.latency_us * 1000))
 
 
 def _versions() -> dict[str, str]:

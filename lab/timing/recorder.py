@@ -82,6 +82,7 @@ class Recorder:
         self._flushed = time.monotonic()
         self._kinds: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._virtual = isinstance(timer, VirtualTimer)
+        self._memory = timer.step_memory if isinstance(timer, VirtualTimer) else None
         if isinstance(timer, VirtualTimer):
             timer.on_transfer(self._on_virtual_transfer)
 
@@ -162,6 +163,8 @@ class Recorder:
         step.loss, step.samples = self.timer.keep(loss), samples
         self._pending.append(step)
         self._step = _Step(step.step + 1)
+        if self._memory is not None:
+            self._memory.step_ended(step.step)
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 
@@ -172,6 +175,10 @@ class Recorder:
             self._read(self._pending.popleft(), batch)
         now = self._end_ns
         batch.extend(MemorySampled(device, now, *self.timer.memory(device)) for device in self.devices)
+        if self._memory is not None:
+            batch.extend(self._memory.report())
+            if wait:
+                self._memory.drop()
         self._flushed = time.monotonic()
         self._emit(batch)
 
@@ -202,6 +209,8 @@ class Recorder:
                 yield
         finally:
             self._active = True
+        if self._memory is not None and not self._step.step:
+            self._memory.step_begins()
 
     def totals(self) -> dict[str, DeviceTotals]:
         """What each device did so far; a device that takes part in a transfer, at either end, is occupied by it."""

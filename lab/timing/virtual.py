@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lab import vgpu
+from lab.timing.step_memory import StepMemory
 from lab.timing.wall import WallTimer
 from lab.vgpu.clock import Stream
 from lab.vgpu.links import HOST
@@ -38,6 +39,7 @@ class VirtualTimer:
         self._clock = self._machine.clock
         self._cpu = WallTimer()
         self._host_counts = self._machine.model is None or "cpu" in devices
+        self.step_memory = StepMemory(self._machine, devices)
 
     def on_transfer(self, report: Callable[[str, str, int, tuple[int, int]], None]) -> None:
         """`report(source, target, bytes, interval)` is called for every transfer, with its exact times."""

@@ -14,10 +14,9 @@ import torch
 import torch.nn.attention
 from torch.utils import backend_registration
 
-from lab.vgpu import modules, operators, recurrent, saving
+from lab.vgpu import module, modules, operators, recurrent, saving
 from lab.vgpu import tensor as vt
 from lab.vgpu.machine import cpu_time_ns
-from lab.vgpu.module import VGPUModule
 
 aten = torch.ops.aten
 _FLASH = torch.nn.attention.SDPBackend.FLASH_ATTENTION.value
@@ -32,7 +31,6 @@ def register() -> None:
     with _lock:
         if _libraries:
             return
-        module = VGPUModule()
         backend_registration._setup_privateuseone_for_python_backend("vgpu", backend_module=module)
         library = torch.library.Library("aten", "IMPL")
         library.impl("empty.memory_format", _empty, "PrivateUse1")

@@ -155,8 +155,8 @@ class VirtualClock:
             self.advance_host(end)
         if self.on_transfer is None and not self.observers:
             return
-        numbers = [0 if place == HOST else self.current(place).number for place in (source, target)]
-        copy = Copy(source, target, *numbers, size, issued, start, end)
+        leaves, arrives = (0 if place == HOST else self.current(place).number for place in (source, target))
+        copy = Copy(source, target, leaves, arrives, size, issued, start, end)
         if self.on_transfer is not None:
             self.on_transfer(copy)
         for observer in self.observers:

@@ -13,7 +13,20 @@ from lab.vgpu.clock import VirtualClock
 class MemoryPool:
     """What one virtual GPU's tensors occupy, in bytes. Views share their storage's block and cost nothing."""
 
-    __slots__ = ("_clock", "allocated", "capacity", "index", "made_from", "observers", "peak", "purposes")
+    __slots__ = (
+        "_clock",
+        "_freed_before",
+        "_taken",
+        "_taken_before",
+        "allocated",
+        "capacity",
+        "index",
+        "made_from",
+        "observers",
+        "ooms",
+        "peak",
+        "purposes",
+    )
 
     def __init__(self, index: int, capacity: int, clock: VirtualClock) -> None:
         self._clock = clock
@@ -22,6 +35,9 @@ class MemoryPool:
         self.capacity = capacity
         self.allocated = 0
         self.peak = 0
+        self.ooms = 0
+        """How often something did not fit."""
+        self._taken = self._taken_before = self._freed_before = 0
         self.made_from: Sequence[torch.Tensor] = ()
         """While observers are told of a new block: the tensors that the operation was given."""
         self.purposes: Callable[[int], Mapping[Purpose, int]] | None = None
@@ -35,19 +51,24 @@ class MemoryPool:
         """
         allocated = self.allocated + size
         if allocated > self.capacity:
-            raise torch.OutOfMemoryError(
-                f"VGPU out of memory. Tried to allocate {megabytes(size)}. vgpu:{self.index} has a total capacity of "
-                f"{megabytes(self.capacity)} of which {megabytes(self.capacity - self.allocated)} is free. "
-                f"Of the allocated memory {megabytes(self.allocated)} is held by tensors{self._holders()}."
-            )
+            raise self._refusal(size)
+        self._taken += size
         self.allocated = allocated
         if allocated > self.peak:
             self.peak = allocated
 
     def check_fits(self, size: int) -> None:
         """Raises as `reserve` does, before the CPU memory behind the tensor is really taken."""
-        self.reserve(size)
-        self.release(size)
+        if self.allocated + size > self.capacity:
+            raise self._refusal(size)
+
+    def _refusal(self, size: int) -> torch.OutOfMemoryError:
+        self.ooms += 1
+        return torch.OutOfMemoryError(
+            f"VGPU out of memory. Tried to allocate {megabytes(size)}. vgpu:{self.index} has a total capacity of "
+            f"{megabytes(self.capacity)} of which {megabytes(self.capacity - self.allocated)} is free. "
+            f"Of the allocated memory {megabytes(self.allocated)} is held by tensors{self._holders()}."
+        )
 
     def release(self, size: int) -> None:
         self.allocated -= size
@@ -68,6 +89,20 @@ class MemoryPool:
 
     def reset_peak(self) -> None:
         self.peak = self.allocated
+
+    @property
+    def total_allocated(self) -> int:
+        """All bytes that were ever taken, since `reset_totals()`."""
+        return self._taken - self._taken_before
+
+    @property
+    def total_freed(self) -> int:
+        """All bytes that were ever given back, since `reset_totals()`."""
+        return self._taken - self.allocated - self._freed_before
+
+    def reset_totals(self) -> None:
+        self._taken_before, self._freed_before = self._taken, self._taken - self.allocated
+        self.ooms = 0
 
 
 class Block:

@@ -48,8 +48,12 @@ def copy(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False)
     to.copy_(data)
     if from_index == to_index:
         machine().record(to_index, started, aten.copy_.default, (to, data), to)
+    elif HOST in (from_index, to_index):
+        # From and to memory that is not pinned, CUDA copies by way of a buffer of its own, and the host has to help.
+        beside = non_blocking and (data if from_index == HOST else to).is_pinned()
+        move(data, from_index, to_index, host_waits=not beside)
     else:
-        move(data, from_index, to_index, host_waits=HOST in (from_index, to_index) and not non_blocking)
+        move(data, from_index, to_index, host_waits=False)
     return target
 
 
@@ -78,6 +82,10 @@ def _scalar(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     source: VGPUTensor = args[0]
     move(source._data, source._index, HOST, host_waits=True)
     return func(source._data)
+
+
+def _record_stream(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """`Tensor.record_stream`: nothing to do, for no numbers are overwritten that an operation still needs."""
 
 
 def _pack(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -127,6 +135,7 @@ _OWN: dict[Any, Plan] = {
     aten._to_copy.default: _to_copy,
     aten._local_scalar_dense.default: _scalar,
     aten._pack_padded_sequence.default: _pack,
+    aten.record_stream.default: _record_stream,
     aten.set_.source_Storage: _set_storage,
     aten.set_.source_Storage_storage_offset: _set_storage,
 }

@@ -121,16 +121,18 @@ def load(path: Path) -> Profile:
     Raises:
         DeviceError: with the file and the field.
     """
-    path = path.expanduser()
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise DeviceError(f"{path.name}: cannot read the profile: {reason}") from None
+        text = path.expanduser().read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise DeviceError(f"{path.name}: cannot read the profile: it is not UTF-8 text") from None
+    except (OSError, ValueError, RuntimeError) as error:  # a path may be no path at all, or of a user who is not here
+        raise DeviceError(
+            f"{path.name}: cannot read the profile: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    try:
+        return _checked(tomllib.loads(text), path)
     except tomllib.TOMLDecodeError as error:
         raise DeviceError(f"{path.name}: cannot be read as TOML: {error}") from None
-    try:
-        return _checked(fields, path)
     except ValueError as error:
         raise DeviceError(f"{path.name}: {error}") from None
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 import gc
 import itertools
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -306,8 +306,8 @@ class MemoryLedger:
 
     def _note(self, tensor: Any, purpose: Purpose) -> None:
         """The tensor's block is for that, if it is not known to be for something higher."""
-        if type(tensor) is not VGPUTensor:
-            return
+        if type(tensor) is not VGPUTensor or tensor._index >= len(self._devices):
+            return  # the second is a tensor of an earlier machine, which had more devices
         block, record = tensor._block, self._devices[tensor._index]
         entry = record.entries.get(id(block))
         if entry is None:
@@ -365,3 +365,17 @@ class MemoryLedger:
 def _kind(kind: type) -> int:
     """1 for modules, 2 for optimizers, 3 for everything else."""
     return 1 if issubclass(kind, nn.Module) else 2 if issubclass(kind, torch.optim.Optimizer) else 3
+
+
+def thinned(points: Sequence[MemoryPoint], limit: int) -> list[MemoryPoint]:
+    """At most `limit` of the points, 3 or more: the first, the last, and the highest of each stretch between them."""
+    if len(points) <= limit:
+        return list(points)
+    between = points[1:-1]
+    every = -(-len(between) // (limit - 2))
+    highest = [max(between[at : at + every], key=_total) for at in range(0, len(between), every)]
+    return [points[0], *highest, points[-1]]
+
+
+def _total(point: MemoryPoint) -> int:
+    return point.total

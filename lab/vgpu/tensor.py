@@ -44,6 +44,7 @@ def machine() -> Machine:
 def set_machine(new: Machine) -> None:
     global _machine
     _machine = new
+    thread_state.current_device = 0
 
 
 class _ThreadState(threading.local):

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lab import data, nets
+from lab.vgpu import links, profiles
 
 DEVICES = st.one_of(
     st.just("cpu"),
@@ -52,7 +53,7 @@ def valid_fields(draw: st.DrawFn) -> dict[str, Any]:
     figures = st.fixed_dictionaries(
         {"bandwidth_gb_per_s": st.floats(0, 1e6, exclude_min=True), "latency_us": st.floats(0, 1e7)}
     )
-    fields["link"] = draw(_maybe(figures))
+    fields["link"] = draw(_maybe(figures | st.sampled_from(links.names())))
     fields["memory_mb"] = draw(_maybe(st.floats(0, 1e7, exclude_min=True)))
     fields["steps"] = draw(_maybe(st.integers(1, 100_000_000)))
     for name, values in {
@@ -63,6 +64,8 @@ def valid_fields(draw: st.DrawFn) -> dict[str, Any]:
         "momentum": st.floats(0, 1, exclude_max=True),
         "seed": st.integers(0, 2**63 - 1),
         "timing": st.sampled_from(["auto", "measured", "modelled"]),
+        "hardware": st.sampled_from([*profiles.names(), "mine.toml", "/a b/ü.toml"]),
+        "topology": st.sampled_from(["pairs", "ports", "bus", "nodes:4", "nodes:2:ethernet_10g"]),
         "dtype": st.sampled_from(["float32", "float64", "bfloat16"]),
     }.items():
         if draw(st.booleans()):

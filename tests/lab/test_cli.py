@@ -18,7 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import lab
-from lab import Experiment, LabError, cli, terminal
+from lab import Experiment, LabError, Link, cli, terminal
 from lab.events import (
     DataSource,
     DeviceInfo,
@@ -112,7 +112,8 @@ class TestOptions:
             "net": "mlp", "data": "mnist", "strategy": "model_parallel", "devices": "vgpu:0,vgpu:1",
             "placement": "auto", "transfers": "manual", "batch-size": "32", "microbatches": "4", "epochs": "2",
             "steps": "7", "optimizer": "adam", "lr": "1e-3", "momentum": "0.5", "seed": "9", "hardware": "classroom",
-            "memory-mb": "50", "link-bandwidth": "3", "link-latency": "4", "clock": "virtual", "dtype": "float64",
+            "memory-mb": "50", "link-bandwidth": "3", "link-latency": "4", "topology": "bus", "clock": "virtual",
+            "dtype": "float64",
         }  # fmt: skip
         done = invoke("run", *(f"--{name}={value}" for name, value in options.items()))
         assert done.exit_code == 0, done.stderr
@@ -121,15 +122,14 @@ class TestOptions:
                 net="mlp", data="mnist", strategy="model_parallel", devices=("vgpu:0", "vgpu:1"), placement="auto",
                 transfers="manual", batch_size=32, microbatches=4, epochs=2, steps=7, optimizer="adam", lr=0.001,
                 momentum=0.5, seed=9, hardware="classroom", memory_mb=50, clock="virtual", dtype="float64",
-                link={"bandwidth_gb_per_s": 3, "latency_us": 4},
+                link={"bandwidth_gb_per_s": 3, "latency_us": 4}, topology="bus",
             )
         ]  # fmt: skip
 
     def test_no_field_was_forgotten(self) -> None:
         help_text = re.sub(r"\x1b\[[0-9;]*m", "", invoke("run", "--help").stdout)
-        parts = {"link": "link-bandwidth"}
         for field in Experiment.model_fields:
-            assert f"--{parts.get(field, field).replace('_', '-')}" in help_text
+            assert re.search(rf"--{field.replace('_', '-')}\s", help_text), field
 
     def test_placing_layers_in_order(self, started: list[Experiment]) -> None:
         assert invoke("run", *SPLIT, "--place", "conv1=vgpu:0", "--place", "*=vgpu:1").exit_code == 0
@@ -141,6 +141,18 @@ class TestOptions:
         assert invoke("run", *SPLIT, "--link-latency", "7").exit_code == 0
         assert started[0].link is not None
         assert (started[0].link.bandwidth_gb_per_s, started[0].link.latency_us) == (1.0, 7.0)
+
+    def test_a_link_by_name_and_one_figure_of_it_changed(self, started: list[Experiment]) -> None:
+        assert invoke("run", *SPLIT, "--link", "nvlink4").exit_code == 0
+        assert invoke("run", *SPLIT, "--link", "ethernet_10g", "--link-latency", "7").exit_code == 0
+        assert [experiment.link for experiment in started] == ["nvlink4", Link(bandwidth_gb_per_s=1.25, latency_us=7)]
+
+    def test_a_profile_of_ones_own(self, started: list[Experiment], tmp_path: Path) -> None:
+        file = tmp_path / "mine.toml"
+        file.write_text('base = "a100"\nlink_gb_per_s = 7', encoding="utf-8")
+        assert invoke("run", *SPLIT, "--hardware", str(file), "--link-latency", "3").exit_code == 0
+        assert started[0].hardware == str(file)
+        assert started[0].link == Link(bandwidth_gb_per_s=7, latency_us=3)
 
 
 class TestConfig:
@@ -177,6 +189,11 @@ class TestBadInput:
         [
             (["--net", "nett"], "net: 'nett' is not one of net, mlp, resnet18, gpt (did you mean 'net'?)"),
             (["--batch-size", "many"], "batch_size: 'many' is not allowed; give a whole number from 1 to 65536"),
+            (["--link", "nvlnk3"], "link: 'nvlnk3' is not one of pcie3"),
+            (["--link", "nvlnk3", "--link-latency", "3"], "link: 'nvlnk3' is not one of pcie3"),
+            (["--topology", "nodes"], "topology: 'nodes' does not say how many devices a node has"),
+            (["--hardware", "none.toml"], "hardware: none.toml: cannot read the profile"),
+            (["--hardware", "none.toml", "--link-latency", "3"], "hardware: none.toml: cannot read the profile"),
             (["--devices", "cuda:99"], "devices: 'cuda:99' is not on this machine"),
             ([*SPLIT, "--place", "conv1"], "place: 'conv1' has no '='; write LAYER=DEVICE"),
             ([*SPLIT, "--place", "a=cpu", "--place", "a=vgpu:0"], "place: 'a' is sent to 'cpu' and to 'vgpu:0'"),
@@ -319,10 +336,11 @@ class TestOtherCommands:
         assert found["devices"][0]["name"] == "cpu"
         assert len(found["virtual_gpus"]) == 64
         assert found["hardware"][0]["fictional"] is True
+        assert {"name": "pcie5", "gb_per_s": 63.0}.items() <= found["links"][2].items()
 
     def test_devices(self) -> None:
         shown = invoke("devices").stdout
-        for said in ("cpu", "vgpu:0 to vgpu:63", "classroom", "fictional"):
+        for said in ("cpu", "vgpu:0 to vgpu:63", "classroom", "fictional", "nvlink5", "900 GB/s"):
             assert said in shown
 
     @pytest.mark.parametrize("command", [["-m", "lab"], ["-c", "from lab.cli import main; main()"]])

@@ -21,6 +21,7 @@ from lab.events import (
     GraphNode,
     GraphTraced,
     MemorySampled,
+    MemoryTraced,
     Placed,
     PlacementGraph,
     RankFailed,
@@ -60,6 +61,7 @@ ONE_OF_EACH: list[Event] = [
     Evaluated(10, 1, "test", math.inf, 0.5, 100),
     RankFailed(0, "it broke", True, "Traceback", "mend it"),
     RunFinished("finished", 10, 1.5, {"vgpu:0": DeviceTotals(1, 2, 3, 4)}),
+    MemoryTraced("vgpu:0", 3, (5, 6), {"parameters": (7, 8)}, 9),
 ]
 
 

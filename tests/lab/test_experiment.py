@@ -223,6 +223,27 @@ class TestProblems:
             "link.latency_us": ["is missing; give a number from 0 to 10000000"]
         }
 
+    def test_a_link_is_a_name_or_figures(self) -> None:
+        (message,) = problems(link="nvlnk3")["link"]
+        assert message.startswith("'nvlnk3' is not one of pcie3, pcie4")
+        assert message.endswith("(did you mean 'nvlink3'?)")
+        for value in (5, [1], True):
+            (message,) = problems(link=value)["link"]
+            assert message.startswith(f"{value!r} is not allowed; give one of pcie3, ")
+            assert message.endswith(", or bandwidth_gb_per_s and latency_us")
+
+    def test_a_topology_by_name(self) -> None:
+        assert problems(topology="port") == {
+            "topology": ["'port' is not one of pairs, ports, bus, nodes:N and nodes:N:LINK (did you mean 'ports'?)"]
+        }
+        assert "write nodes:4" in problems(topology="nodes:x")["topology"][0]
+        assert "give pairs, ports, bus" in problems(topology=4)["topology"][0]
+
+    def test_hardware_by_name_or_path(self) -> None:
+        (message,) = problems(hardware="a10")["hardware"]
+        assert "or the path of a .toml file (did you mean 'a100'?)" in message
+        assert Experiment(hardware="is-not-read-here.toml").hardware == "is-not-read-here.toml"
+
     @pytest.mark.parametrize("placement", [5, ["conv1"], {"conv1": 0}, {0: "vgpu:0"}, {"a": 1, "b": 2}])
     def test_one_problem_for_a_placement_of_the_wrong_kind(self, placement: Any) -> None:
         (message,) = problems(strategy="model_parallel", placement=placement)["placement"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -52,6 +53,26 @@ class TestDevices:
 
     def test_gpus_that_are_here(self, one_gpu: None) -> None:
         assert check({"devices": "cuda:0"}).devices == ("cuda:0",)
+
+
+class TestHardware:
+    def test_the_path_of_a_profile_becomes_absolute(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "mine.toml").write_text('base = "t4"\n', encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        assert check({"hardware": "mine.toml"}).hardware == str(tmp_path / "mine.toml")
+
+    @pytest.mark.parametrize("name", ["none.toml", "a\0b.toml", "~nobody-here/x.toml"])
+    def test_a_profile_that_cannot_be_read(self, name: str) -> None:
+        (found,) = refused({"hardware": name})
+        assert found.startswith("hardware: ")
+        assert "cannot read the profile" in found
+
+    def test_a_profile_that_is_wrong(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.toml").write_text('base = "t4"\nmemory_gb = -3\n', encoding="utf-8")
+        assert refused({"hardware": str(tmp_path / "mine.toml"), "lr": 0}) == [
+            "lr: 0 is not allowed; give a number above 0 and at most 1000",
+            "hardware: mine.toml: memory_gb is -3, but must be above 0",
+        ]
 
 
 class TestPlacement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,15 @@ def test_fields_without_a_control_keep_the_default() -> None:
     default = DEFAULT.replace(optimizer="adam", memory_mb=500.0)
     experiment = form(lr=0.001).experiment(default)
     assert (experiment.optimizer, experiment.memory_mb, experiment.lr) == ("adam", 500.0, 0.001)
+
+
+def test_the_page_reads_no_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('base = "t4"\n', encoding="utf-8")
+    default = DEFAULT.replace(hardware=str(tmp_path / "mine.toml"))
+    with pytest.raises(ExperimentError) as caught:
+        form(lr=0).experiment(default)
+    assert {problem.field: problem.message for problem in caught.value.problems}.keys() == {"hardware", "lr"}
+    assert "files are not read by the page" in str(caught.value)
 
 
 def test_one_device_ignores_what_only_several_need() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from lab import nets, placement, readiness, strategies
 from lab.errors import ExperimentError, Problem
 from lab.experiment import Experiment
+from lab.vgpu import profiles
 from widgets.web import text
 
 MAX_VIRTUAL = 8
@@ -74,6 +75,10 @@ class Form:
         if takes_placement(self.strategy):
             fields["microbatches"] = self.microbatches
             fields["placement"] = self._placement(problems)
+        if profiles.is_path(fields.get("hardware")):
+            # The page shows what it is given, to whoever may open it: it must not read files for them.
+            del fields["hardware"]
+            problems.append(Problem("hardware", text.NO_PATHS))
         try:
             experiment = readiness.check(fields)
         except ExperimentError as error:

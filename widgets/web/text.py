@@ -126,5 +126,6 @@ PORT_TAKEN = "port {port} on {host} is taken: choose another with --port, or lea
 NO_PORT = "no port from {first} to {last} on {host} is free: choose one with --port"
 BAD_PORT = "port {port} is none: ports go from 1 to 65535, and 0 takes any free one"
 BAD_HOST = "cannot listen on {host}: {reason}"
+NO_PATHS = "files are not read by the page; name one of the profiles, or use the command line"
 NO_DEVICES = "none; choose at least one virtual GPU or real device"
 MALFORMED = "is not something the page sent: reload the page"

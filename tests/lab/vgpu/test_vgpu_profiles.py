@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import lab
 from lab.errors import DeviceError
+from lab.events import RunStarted, Span
 from lab.vgpu import profiles
 
 WHOLE = """
@@ -98,3 +100,32 @@ def test_a_file_that_is_not_text(file: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DeviceError, match=r"mine\.toml: cannot read the profile: it is not UTF-8 text"):
         profiles.find(file)
+
+
+def test_a_run_uses_the_file_its_link_and_its_topology(
+    file: Path, monkeypatch: pytest.MonkeyPatch, no_leaks: None
+) -> None:
+    file.write_text('base = "a100"\ntitle = "Mine"\nmemory_gb = 3\n', encoding="utf-8")
+    monkeypatch.chdir(file.parent)
+    fields = {
+        "strategy": "model_parallel",
+        "hardware": "mine.toml",
+        "steps": 2,
+        "placement": {"conv1": "vgpu:0", "*": "vgpu:1"},
+    }
+    sent = {}
+    for name, more in {"profile": {}, "link": {"link": "ethernet_1g"}, "bus": {"topology": "bus"}}.items():
+        with lab.start(lab.Experiment(**fields, **more)) as run:
+            events = list(run)
+        (started,) = (event for event in events if isinstance(event, RunStarted))
+        assert [(device.title, device.memory_bytes) for device in started.devices] == [
+            ("Mine, modelled", 3 * 10**9)
+        ] * 2
+        sent[name] = {
+            (span.bytes, span.end_ns - span.start_ns)
+            for span in events
+            if isinstance(span, Span) and span.kind == "transfer" and span.peer == "vgpu:1" and span.device == "vgpu:0"
+        }
+    for name, latency_ns, gb_per_s in (("profile", 5_000, 300), ("link", 25_000, 0.125), ("bus", 5_000, 31.5)):
+        assert sent[name]
+        assert all(took == latency_ns + round(size / gb_per_s) for size, took in sent[name])

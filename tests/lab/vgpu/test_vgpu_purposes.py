@@ -77,6 +77,14 @@ def test_a_training_step_of_mlp(machine: Machine):
     assert ledger.now(1) == NOTHING
 
 
+def test_a_tensor_of_an_earlier_machine_with_more_devices_is_not_counted():
+    vgpu.enable(devices=3)
+    kept = nn.Parameter(torch.ones(4, device="vgpu:2"))
+    with MemoryLedger(vgpu.enable(devices=1)) as ledger:
+        assert ledger.now(0) == NOTHING
+    assert kept.numel() == 4
+
+
 def test_at_every_point_the_purposes_add_up_to_what_is_allocated(machine: Machine):
     seen = [machine.pools[0].allocated]
 

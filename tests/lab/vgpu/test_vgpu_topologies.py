@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ import torch
 from lab import vgpu
 from lab.errors import DeviceError
 from lab.vgpu import links, topologies
-from lab.vgpu.clock import VirtualClock
 from lab.vgpu.links import HOST, LinkModel, Topology
 from lab.vgpu.topologies import Wire
 
@@ -24,15 +24,13 @@ def made(topology: Any, devices: int = 4) -> Topology:
 
 
 def ends(topology: Any, *pairs: tuple[int, int], devices: int = 4) -> list[int]:
-    """When transfers of SIZE bytes end that are all issued at time 0, their devices being free."""
-    clock = VirtualClock(devices, issue_ns=0, topology=made(topology, devices))
-    found = []
-    for source, target in pairs:
-        for stream in clock.streams:
-            stream.free_ns = 0  # the links alone decide
-        clock.transfer(source, target, SIZE, host_waits=False)
-        device = target if target != HOST else source
-        found.append(clock.streams[device].free_ns)
+    """When transfers of SIZE bytes end that are all issued at time 0, if the links alone decide."""
+    topology, free, found = made(topology, devices), defaultdict(int), []
+    for pair in pairs:
+        route = topology.route(*pair)
+        end = max(free[channel] for channel in route.channels) + route.link.duration_ns(SIZE)
+        free.update(dict.fromkeys(route.channels, end))
+        found.append(end)
     return found
 
 
