@@ -25,6 +25,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Hashable
+from typing import Protocol
 
 from lab.vgpu.links import HOST, Topology
 from lab.vgpu.observer import Copy, Observer
@@ -69,6 +70,16 @@ class _Current(threading.local):
         self.streams: dict[int, Stream] = {}
 
 
+class Follower(Protocol):
+    """Changes a thread's current streams when that is due, as in backward."""
+
+    def follow(self) -> None:
+        """Called before a current stream is looked at."""
+
+    def changed(self, stream: Stream) -> None:
+        """Called when this thread has chosen a stream."""
+
+
 class VirtualClock:
     """The time of the host, of every device's streams and engines, and of every link.
 
@@ -88,6 +99,7 @@ class VirtualClock:
         """Those who are told of everything."""
         self.on_transfer: Callable[[Copy], None] | None = None
         """Told of transfers alone."""
+        self.follower: Follower | None = None
         self._side_streams: list[list[Stream]] = [[] for _ in range(devices)]
         self._made = [0] * devices
         self._several = False
@@ -188,11 +200,22 @@ class VirtualClock:
         """The stream on which this thread issues work for the device."""
         if not self._several:
             return self.streams[device]
-        return self._current.streams.get(device) or self.streams[device]
+        if self.follower is not None:
+            self.follower.follow()
+        return self.chosen.get(device) or self.streams[device]
 
     def set_current(self, stream: Stream) -> None:
         """From now on, this thread issues work for the stream's device on this stream."""
-        self._current.streams[stream.device] = stream
+        if self.follower is not None:
+            self.follower.follow()
+        self.chosen[stream.device] = stream
+        if self.follower is not None:
+            self.follower.changed(stream)
+
+    @property
+    def chosen(self) -> dict[int, Stream]:
+        """The streams that this thread has chosen, by device."""
+        return self._current.streams
 
     # -- the host -------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lab.errors import DeviceError
+from lab.vgpu.backward_streams import BackwardStreams
 from lab.vgpu.clock import VirtualClock
 from lab.vgpu.links import Topology
 from lab.vgpu.memory import MemoryPool
@@ -41,6 +42,7 @@ class Machine:
     ) -> None:
         self.profile = profile
         self.clock = VirtualClock(devices, issue_ns=round(profile.issue_us * 1000), topology=topology)
+        self.clock.follower = BackwardStreams(self.clock)
         self.pools = [MemoryPool(index, capacity, self.clock) for index in range(devices)]
         self.timing = True
         """False while operations take no simulated time, as during evaluation."""

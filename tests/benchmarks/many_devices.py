@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.many_devices [--devices 64] [--rounds N] [--timing measured|modelled]
 
-There are as many copies of Net as devices. A round is one step of each, forward, backward and optimizer; it is made with
-every copy on a device of its own and with all copies on vgpu:0, in turns within one process, so that whatever else the
-computer does falls on both. The figure is the ratio of the medians; the bar is 1.2.
+There are as many copies of Net as devices. A round is one step of each, forward, backward and optimizer. It is made
+with every copy on a device of its own and with all copies on vgpu:0, in turns within one process, so that whatever else
+the computer does falls on both. The figure is the ratio of the medians; the bar is 1.2.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
     vgpu.enable(devices=arguments.devices, timing=arguments.timing)
     one, spread = measure(arguments.devices, arguments.rounds)
     print_table(
-        f"{arguments.devices} steps of Net at batch {BATCH_SIZE}, 1 thread, medians of {arguments.rounds} paired rounds",
+        f"{arguments.devices} steps of Net at batch {BATCH_SIZE}, one thread, medians of paired rounds",
         ["on vgpu:0", f"on {arguments.devices} devices", "ratio", "bar"],
         [[f"{one * 1e3:.1f} ms", f"{spread * 1e3:.1f} ms", f"{spread / one:.3f}", f"{BAR:.2f}"]],
     )
