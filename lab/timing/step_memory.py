@@ -16,7 +16,7 @@ EVERY_SECONDS = 1.0
 FIRST_STEPS = 2
 """Steps that are traced in any case. If memory runs out, it does so here, where the optimizer's state comes to be; then
 the error says what holds it."""
-MAX_POINTS = 400
+MAX_POINTS = 240
 """Of all devices together, so that a report stays small however many there are; each has a tenth of them at least."""
 
 

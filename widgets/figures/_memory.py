@@ -1,13 +1,14 @@
-"""Memory in use on each device over time, with its peak and the device's capacity."""
+"""Memory of each device: what it was used for in a step where that was traced, or how much was in use over time."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lab.state import RunState
+from widgets.figures import _purposes
 from widgets.figures import _theme as theming
 from widgets.figures._theme import Spec, Theme
-from widgets.figures._units import human_bytes, time_unit
+from widgets.figures._units import byte_unit, human_bytes, time_unit
 
 TITLE = "Memory"
 HEIGHT = 220
@@ -17,7 +18,11 @@ MAX_POINTS = 1_200
 
 
 def memory(state: RunState, theme: Theme = "light") -> Spec:
-    """One line per device and a dotted one at its peak; the legend says the capacity, which may be far above."""
+    """What virtual GPUs held within a step. Without such traces, a line per device over the run and a dotted one at its
+    peak; the legend says the capacity, which may be far above.
+    """
+    if state.memory_traces:
+        return _purposes.traced(state, theme, TITLE)
     devices = [device for device in theming.lanes(state) if len(state.memory.get(device, _NOTHING).allocated)]
     if not devices:
         return theming.empty(
@@ -68,10 +73,6 @@ def memory(state: RunState, theme: Theme = "light") -> Spec:
 def owner(device: str) -> str:
     """Whose memory it is: on `cpu` the lab cannot tell tensors from the rest of its worker."""
     return CPU if device == "cpu" else device
-
-
-def byte_unit(count: float) -> tuple[float, str]:
-    return next((pair for pair in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= pair[0]), (1, "B"))
 
 
 _NOTHING = RunState().memory["nothing"]

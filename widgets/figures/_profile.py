@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from lab.events import PURPOSES, Purpose, Span
+from lab.events import PURPOSES, Span
 from lab.vgpu.purposes import MemoryPoint
 from lab.vgpu.recording import Recording, corners
 from widgets.figures import _theme as theming
-from widgets.figures._memory import byte_unit
+from widgets.figures._purposes import area
 from widgets.figures._theme import Spec, Theme
 from widgets.figures._timeline import MAX_BARS, drawn, height_of, occupying
-from widgets.figures._units import duration, human_bytes, time_unit
+from widgets.figures._units import byte_unit, duration, time_unit
 
 TIMELINE, MEMORY = "Device timeline", "Memory by purpose"
 CLOCK = theming.CLOCKS["virtual"]
@@ -24,14 +23,6 @@ FINE_BARS = 32
 MAX_POINTS = 1_500
 """Of all areas of the memory figure together."""
 ROW = 150
-HATCH = "rgba(255,255,255,0.5)"
-_FILLS: dict[Purpose, tuple[str, str]] = {
-    "parameters": ("#0072b2", ""),
-    "gradients": ("#e69f00", "/"),
-    "optimizer state": ("#cc79a7", "x"),
-    "activations": ("#56b4e9", "."),
-    "other": ("#a9b4c0", "\\"),
-}
 
 
 def timeline(profile: Recording, theme: Theme = "light", window_ms: tuple[float, float] | None = None) -> Spec:
@@ -161,7 +152,7 @@ def memory(profile: Recording, theme: Theme = "light") -> Spec:
         times = [point.at_ns / unit for point in shown]
         for purpose in PURPOSES:
             sizes = [point.by_purpose[purpose] for point in shown]
-            figure["data"].append(_area(device, purpose, number, times, sizes, scale, theme))
+            figure["data"].append(area(device, purpose, number, times, sizes, scale, theme))
     return figure
 
 
@@ -169,25 +160,3 @@ def _thinned(points: Sequence[MemoryPoint], limit: int) -> list[MemoryPoint]:
     """At most `limit` points; of those that are left out, none held more than the one that stands for them."""
     every = -(-len(points) // limit)
     return [max(points[at : at + every], key=lambda point: point.total) for at in range(0, len(points), every)]
-
-
-def _area(
-    device: str, purpose: Purpose, number: str, times: list[float], sizes: list[int], scale: float, theme: Theme
-) -> dict[str, Any]:
-    color, hatch = _FILLS[purpose]
-    return {
-        "type": "scatter",
-        "x": times,
-        "y": [size / scale for size in sizes],
-        "yaxis": f"y{number}",
-        "mode": "lines",
-        "line": {"width": 0.5, "color": theming.PALETTES[theme].card, "shape": "hv"},
-        "stackgroup": device,
-        "fillcolor": color,
-        "fillpattern": {"shape": hatch, "bgcolor": color, "fgcolor": HATCH, "size": 6, "solidity": 0.2},
-        "name": purpose,
-        "legendgroup": purpose,
-        "showlegend": not number,
-        "text": [human_bytes(size) for size in sizes],
-        "hovertemplate": f"{device}, {purpose}: %{{text}}<extra></extra>",
-    }

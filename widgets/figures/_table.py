@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lab.events import PURPOSES, MemoryTraced
 from lab.state import RunState
 from widgets.figures import _theme as theming
 from widgets.figures._busy import ORDER
 from widgets.figures._memory import owner
+from widgets.figures._purposes import peak_of, points_of
 from widgets.figures._timeline import received, window
 from widgets.figures._units import duration, human_bytes, human_count, significant
 
@@ -82,12 +84,26 @@ def _busy(state: RunState) -> Table:
 
 
 def _memory(state: RunState) -> Table:
-    rows = [
-        (owner(device), human_bytes(used.allocated.y[-1]), human_bytes(used.peak), human_bytes(used.capacity))
-        for device, used in state.memory.items()
-        if len(used.allocated)
-    ]
-    return _limited(("device", "in use", "peak", "capacity"), rows)
+    """What is in use now, and of the step that was traced last what its peak was made of."""
+    columns: tuple[str, ...] = ("device", "in use", "peak", "capacity")
+    if state.memory_traces:
+        columns += ("step", "peak of the step", *PURPOSES)
+    rows = []
+    for device, used in state.memory.items():
+        if not len(used.allocated):
+            continue
+        row = (owner(device), human_bytes(used.allocated.y[-1]), human_bytes(used.peak), human_bytes(used.capacity))
+        if state.memory_traces:
+            row += _of_step(state.memory_traces.get(device))
+        rows.append(row)
+    return _limited(columns, rows)
+
+
+def _of_step(trace: MemoryTraced | None) -> tuple[str, ...]:
+    if trace is None:
+        return ("",) * (2 + len(PURPOSES))
+    sizes = peak_of(list(points_of(trace)))[1]
+    return (f"{trace.step:,}", human_bytes(sum(sizes.values())), *(human_bytes(sizes[each]) for each in PURPOSES))
 
 
 def _graph(state: RunState) -> Table:

@@ -20,9 +20,14 @@ def duration(ns: float) -> str:
     return f"{significant(ns / unit)} {symbol}"
 
 
+def byte_unit(count: float) -> tuple[float, str]:
+    """(bytes per unit, its symbol) for an axis that ends at `count`."""
+    return next((pair for pair in _BYTES if count >= pair[0]), (1, "B"))
+
+
 def human_bytes(count: float) -> str:
     """`368.6 kB`: decimal units, as links and memories are sold."""
-    unit, symbol = next((pair for pair in _BYTES if count >= pair[0]), (1, "B"))
+    unit, symbol = byte_unit(count)
     value = count / unit
     return f"{value:.0f} {symbol}" if unit == 1 or value >= 1000 else f"{value:.1f} {symbol}"
 
