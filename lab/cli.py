@@ -1,4 +1,4 @@
-"""The command line: parallel-lab run, devices, demo.
+"""The command line: parallel-lab run, devices, calibrate, demo.
 
 Exit codes: 0 finished, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 when the reader of a pipe went away.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -297,6 +298,32 @@ def list_devices(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
         console.print(terminal.devices_table(real))
         console.print(terminal.hardware_table(hardware))
         console.print(terminal.links_table(named))
+
+
+# -- calibrate ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def calibrate(
+    device: Annotated[
+        str, typer.Option(help="cpu (one thread of it), or a GPU such as cuda:0.", metavar="NAME")
+    ] = "cpu",
+    output: Annotated[Path, typer.Option(help="The .toml file to write.", metavar="FILE")] = Path("calibrated.toml"),
+) -> None:
+    """Measure this machine's CPU or a GPU in a few seconds, as a hardware profile of virtual GPUs."""
+    from lab import terminal, vgpu
+
+    with _as_exit_codes():
+        try:
+            profile = vgpu.calibrate(device, output)
+        except DeviceError as error:
+            typer.echo(f"parallel-lab: {error}", err=True)
+            raise typer.Exit(BAD_INPUT) from None
+        console = terminal.PipeConsole(highlight=False, width=None if sys.stdout.isatty() else 120)
+        console.print(terminal.profile_table(profile))
+        typer.echo(
+            f"Written to {output}. Use it with: parallel-lab run --devices vgpu:0 --hardware {shlex.quote(str(output))}"
+        )
 
 
 # -- demo --------------------------------------------------------------------------------------------------------

@@ -247,6 +247,21 @@ def hardware_table(hardware: Sequence[Profile]) -> RenderableType:
     return Group(table, *(Text(f"{profile.name}: {profile.source}", style="dim") for profile in hardware))
 
 
+def profile_table(profile: Profile) -> RenderableType:
+    """Every figure of one profile."""
+    table = Table(title=escape(profile.title), title_justify="left", title_style="bold", box=box.SIMPLE)
+    table.add_column("what", no_wrap=True)
+    table.add_column("figure", justify="right", no_wrap=True)
+    for dtype, tflops in profile.peak_tflops.items():
+        table.add_row(f"peak in {dtype}", f"{tflops:g} TFLOP/s")
+    table.add_row("memory", f"{profile.memory_gb:g} GB at {profile.memory_gb_per_s:g} GB/s")
+    table.add_row("launch of an operation", f"{profile.launch_us:g} µs")
+    table.add_row("issue by the host", f"{profile.issue_us:g} µs")
+    table.add_row("link to another", f"{profile.link_gb_per_s:g} GB/s")
+    table.add_row("link to the host", f"{profile.host_link_gb_per_s:g} GB/s after {profile.link_latency_us:g} µs")
+    return Group(table, Text(profile.source, style="dim"))
+
+
 def links_table(named: Sequence[NamedLink]) -> RenderableType:
     """What a link between virtual GPUs can pretend to be, with every figure's source."""
     table = Table(title="Links between virtual GPUs (--link)", title_justify="left", title_style="bold", box=box.SIMPLE)

@@ -22,6 +22,7 @@ from lab.vgpu.profiles import Profile
 from lab.vgpu.topologies import Wire
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from lab.vgpu.machine import Machine
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from lab.vgpu.profiling import Profiler
     from lab.vgpu.topologies import TopologyLike
 
-__all__ = ["LinkModel", "Profile", "Wire", "current", "enable", "peek", "profile"]
+__all__ = ["LinkModel", "Profile", "Wire", "calibrate", "current", "enable", "peek", "profile"]
 
 
 def enable(
@@ -67,6 +68,21 @@ def enable(
     tensor.set_machine(new)
     tensor.prepare_thread()
     return new
+
+
+def calibrate(device: str | torch.device = "cpu", path: str | Path | None = None) -> Profile:
+    """Measures this machine's CPU (one thread of it) or a real GPU, in a few seconds, and makes a profile of it.
+
+    Args:
+        device: `cpu`, or a GPU such as `cuda:0`.
+        path: a `.toml` file to write the profile to, for `enable(hardware=path)`.
+
+    Raises:
+        DeviceError: when the device cannot be measured or the file not be written.
+    """
+    from lab.vgpu.calibration import calibrate as measure
+
+    return measure(device, path)
 
 
 def current() -> Machine:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,6 +16,7 @@ from lab.vgpu.links import LinkModel
 from lab.vgpu.roofline import Roofline
 
 A100 = profiles.get("a100")
+aten = torch.ops.aten
 
 
 def test_a_matrix_product_is_bound_by_its_flops() -> None:
@@ -39,6 +43,71 @@ def test_an_addition_is_bound_by_its_bytes() -> None:
 def test_a_small_operation_is_all_launch() -> None:
     a = torch.empty(1, device="meta")
     assert Roofline(A100).duration_ns(torch.ops.aten.add.Tensor, (a, a), a) == 1_000
+
+
+MEGA = 1_000_000
+
+
+def floats(*shape: int) -> torch.Tensor:
+    return torch.empty(*shape, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("run", "mega_floats"),
+    [
+        (lambda: (aten.add_.Tensor, (floats(MEGA), floats(MEGA)), floats(MEGA)), 3),  # both read, one written
+        (lambda: (aten.copy_.default, (floats(MEGA), floats(MEGA)), floats(MEGA)), 2),  # one read, one written
+        (lambda: (aten.zero_.default, (floats(MEGA),), floats(MEGA)), 1),
+        (lambda: (aten.zeros_like.default, (floats(MEGA),), floats(MEGA)), 1),
+        (lambda: (aten._foreach_add_.List, ([floats(MEGA)] * 2, [floats(MEGA)] * 2), None), 6),
+        (
+            lambda: (aten.mul.Tensor, (floats(1, 1000).expand(1000, 1000), floats(1000, 1000)), floats(1000, 1000)),
+            2.001,
+        ),
+        # 2,000 rows of 500 out of a table of ten million: the rows read and written, and indices of 8 bytes.
+        (
+            lambda: (
+                aten.embedding.default,
+                (floats(20_000, 500), torch.empty(2000, device="meta", dtype=torch.int64)),
+                floats(2000, 500),
+            ),
+            2.004,
+        ),
+        # The input read for its mean and variance, read again, and written.
+        (lambda: (aten.native_batch_norm.default, (floats(100, 10, 1000),), (floats(100, 10, 1000),)), 3),
+        (lambda: (aten.native_batch_norm_backward.default, (floats(MEGA), floats(MEGA)), (floats(MEGA),)), 5),
+    ],
+    ids=["add_", "copy_", "zero_", "zeros_like", "foreach", "expanded", "embedding", "batch norm", "its backward"],
+)
+def test_bytes_are_counted_as_they_are_moved(run: Callable[[], tuple[Any, Any, Any]], mega_floats: float) -> None:
+    expected_ns = 1_000 + mega_floats * 4_000_000 / 2039e9 * 1e9
+    assert Roofline(A100).duration_ns(*run()) == pytest.approx(expected_ns, abs=1)
+
+
+def test_attention_counts_its_products_forward_and_backward() -> None:
+    batch, heads, length, width = 2, 8, 1024, 64
+    product_ns = 2 * batch * heads * length**2 * width / 19.5e12 * 1e9
+    qkv = floats(batch, heads, length, width)
+    forward = aten._scaled_dot_product_flash_attention_for_cpu.default
+    backward = aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+    model = Roofline(A100)
+    # Queries with keys, and the weights with values; backward the first again, and two products for each.
+    took = model.duration_ns(forward, (qkv, qkv, qkv), (qkv, floats(batch, heads, length)))
+    assert took == pytest.approx(1_000 + 2 * product_ns, abs=1)
+    took = model.duration_ns(backward, (qkv, qkv, qkv, qkv, qkv, floats(batch, heads, length)), (qkv, qkv, qkv))
+    assert took == pytest.approx(1_000 + 5 * product_ns, abs=1)
+
+
+def test_a_convolutions_backward_counts_what_it_computes() -> None:
+    x, weight, out = floats(8, 64, 32, 32), floats(128, 64, 3, 3), floats(8, 128, 32, 32)
+    forward_ns = 2 * 8 * 128 * 32 * 32 * 64 * 9 / 19.5e12 * 1e9
+    args = (out, x, weight, [128], [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+    backward, model = aten.convolution_backward.default, Roofline(A100)
+    both = model.duration_ns(backward, (*args, [True, True, False]), (x, weight, None))
+    assert both == pytest.approx(1_000 + 2 * forward_ns, rel=1e-3)
+    # The first layer of a net needs no gradient of its input.
+    one = model.duration_ns(backward, (*args, [False, True, False]), (None, weight, None))
+    assert one == pytest.approx(1_000 + forward_ns, rel=1e-3)
 
 
 def test_an_operation_takes_its_modelled_time_on_the_clock() -> None:
