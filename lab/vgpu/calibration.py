@@ -191,7 +191,7 @@ class _OneThread:
     def title(self) -> str:
         from lab import devices
 
-        return f"{devices.available()[0].title}, one thread, measured"
+        return f"{devices.available()[0].title}, one thread, calibrated"
 
     def memory_bytes(self) -> int:
         return int(psutil.virtual_memory().total)
@@ -236,7 +236,7 @@ class _GPU:
         self.device = device
 
     def title(self) -> str:
-        return f"{torch.cuda.get_device_name(self.device)}, measured"
+        return f"{torch.cuda.get_device_name(self.device)}, calibrated"
 
     def memory_bytes(self) -> int:
         return int(torch.cuda.get_device_properties(self.device).total_memory)
