@@ -14,7 +14,7 @@ import torch
 import torch.nn.attention
 from torch.utils import backend_registration
 
-from lab.vgpu import module, modules, operators, recurrent, saving
+from lab.vgpu import accelerator, module, modules, operators, recurrent, saving
 from lab.vgpu import tensor as vt
 from lab.vgpu.machine import cpu_time_ns
 
@@ -42,6 +42,7 @@ def register() -> None:
         recurrent.register(library)
         saving.register()
         modules.register()
+        accelerator.register()
         everything = torch.library.Library("_", "IMPL")
         everything.fallback(_factory, "PrivateUse1")
         _libraries.extend((library, everything))

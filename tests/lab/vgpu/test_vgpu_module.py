@@ -231,3 +231,34 @@ def test_states_of_the_generator():
     with torch.random.fork_rng([1], device_type="vgpu"):
         inside = torch.rand(4, device="vgpu:1").cpu()
     assert torch.equal(torch.rand(4, device="vgpu:1").cpu(), inside)
+
+
+# -- torch.accelerator --------------------------------------------------------------------------------------------
+
+
+def test_the_generic_api_is_that_of_virtual_gpus(machine: Machine):
+    here = torch.accelerator
+    assert (str(here.current_accelerator()), here.is_available(), here.device_count()) == ("vgpu", True, 3)
+    here.set_device_index("vgpu:1")
+    assert here.current_device_index() == torch.vgpu.current_device() == 1
+    with here.device_index(2):
+        x = torch.zeros(100, device=here.current_accelerator())
+        assert (x.get_device(), here.memory_allocated()) == (2, 400)
+        assert here.current_device_index() == 2
+        with here.device_index(None):
+            assert here.current_device_index() == 2
+    assert here.current_device_index() == 1
+    assert here.max_memory_allocated(2) == here.memory_stats("vgpu:2")["allocated_bytes.all.peak"] == 400
+    assert here.memory_reserved() == here.max_memory_reserved() == 0
+    here.reset_peak_memory_stats()
+    here.reset_accumulated_memory_stats()
+    here.empty_cache()
+    if hasattr(here, "get_memory_info"):
+        assert here.get_memory_info() == (10_000, 10_000)
+    side = torch.vgpu.Stream(2)
+    here.set_stream(side)
+    assert here.current_stream() == here.current_stream("vgpu:2") == side
+    assert here.current_device_index() == 2
+    x.fill_(1)
+    here.synchronize()
+    assert machine.clock.host_ns == machine.clock.now_ns > 0
