@@ -195,7 +195,7 @@ def test_every_operation_copy_and_wait_is_in_it(tmp_path: Path) -> None:
     torch.vgpu.synchronize()
     with vgpu.profile() as p:
         x.to("vgpu:1").mul_(2)
-        torch.vgpu.synchronize()
+        torch.vgpu.synchronize("vgpu:1")
         x.add_(1)
     trace = json.loads(saved(p, tmp_path))
     rows = {
