@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from lab.events import PURPOSES, MemoryTraced
 from lab.vgpu.machine import Machine
-from lab.vgpu.purposes import MemoryLedger, thinned
+from lab.vgpu.memory_record import thinned
+from lab.vgpu.purposes import MemoryLedger
 
 EVERY_SECONDS = 1.0
 FIRST_STEPS = 2

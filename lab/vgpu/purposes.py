@@ -26,11 +26,10 @@ Private PyTorch names used here: `torch._C._current_graph_task_id`, `torch._C._c
 from __future__ import annotations
 
 import gc
-import itertools
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,74 +38,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from lab.events import PURPOSES, Purpose
 from lab.vgpu.machine import Machine
 from lab.vgpu.memory import Block
+from lab.vgpu.memory_record import DeviceRecord, Entry, MemoryPoint
 from lab.vgpu.observer import Copy, Operation
 from lab.vgpu.tensor import VGPUTensor
 
-MAX_CHANGES = 400_000
-"""Of a device that a ledger keeps; when there are more, the older half is only summed up."""
 _RANK = {purpose: rank for rank, purpose in enumerate(reversed(PURPOSES))}
 """Of two purposes that a block was seen to have, the higher holds."""
-
-
-class MemoryPoint(NamedTuple):
-    """What a device's memory is used for from `at_ns` on, in bytes; every purpose is in it."""
-
-    at_ns: int
-    """On the virtual clock, by the host: memory is taken when an operation is issued, as on CUDA."""
-    by_purpose: dict[Purpose, int]
-
-    @property
-    def total(self) -> int:
-        return sum(self.by_purpose.values())
-
-
-class _Entry:
-    """What is known of one block."""
-
-    __slots__ = ("purpose",)
-
-    def __init__(self, purpose: Purpose = "other") -> None:
-        self.purpose: Purpose = purpose
-
-
-class _Device:
-    """The record of one device: what it held at the beginning, and every change since.
-
-    Blocks that were there before are in `base` by entry, as far as they are known; `unknown` bytes are not.
-    """
-
-    def __init__(self, started_ns: int) -> None:
-        self.started_ns = started_ns
-        self.entries: dict[int, _Entry] = {}
-        self.base: list[tuple[_Entry, int]] = []
-        self.changes: list[tuple[int, _Entry, int]] = []
-        self.folded_peak: MemoryPoint | None = None
-
-    def start(self) -> MemoryPoint:
-        sizes: dict[Purpose, int] = dict.fromkeys(PURPOSES, 0)
-        for entry, size in self.base:
-            sizes[entry.purpose] += size
-        return MemoryPoint(self.started_ns, sizes)
-
-    def points(self) -> Iterator[MemoryPoint]:
-        """The state at the beginning and after every change. The dictionary is one and the same: copy what you keep."""
-        sizes = self.start().by_purpose
-        yield MemoryPoint(self.started_ns, sizes)
-        for at_ns, entry, change in self.changes:
-            sizes[entry.purpose] += change
-            yield MemoryPoint(at_ns, sizes)
-
-    def fold(self, count: int) -> None:
-        """Sums up the first changes; of what they made, the peak alone stays."""
-        for point in itertools.islice(self.points(), count + 1):
-            if self.folded_peak is None or point.total > self.folded_peak.total:
-                self.folded_peak = MemoryPoint(point.at_ns, dict(point.by_purpose))
-        sizes: dict[_Entry, int] = dict(self.base)
-        for at_ns, entry, change in self.changes[:count]:
-            sizes[entry] = sizes.get(entry, 0) + change
-            self.started_ns = at_ns
-        self.base = [(entry, size) for entry, size in sizes.items() if size]
-        del self.changes[:count]
 
 
 class _Backward:
@@ -146,7 +83,7 @@ class MemoryLedger:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self._devices = [_Device(machine.clock.host_ns) for _ in machine.pools]
+        self._devices = [DeviceRecord(machine.clock.host_ns) for _ in machine.pools]
         self._modules: list[weakref.ref[nn.Module]] = []
         self._optimizers: list[weakref.ref[torch.optim.Optimizer]] = []
         self._backwards: weakref.WeakValueDictionary[int, _Backward] = weakref.WeakValueDictionary()
@@ -164,7 +101,7 @@ class MemoryLedger:
         """
         self.close()
         now = self.machine.clock.host_ns
-        self._devices = [_Device(now) for _ in self.machine.pools]
+        self._devices = [DeviceRecord(now) for _ in self.machine.pools]
         self._opening = True
         if search:
             self._search()
@@ -173,7 +110,7 @@ class MemoryLedger:
         self._opening = False
         for device, pool in zip(self._devices, self.machine.pools, strict=True):
             known = sum(size for _, size in device.base)
-            device.base.append((_Entry(), pool.allocated - known))
+            device.base.append((Entry(), pool.allocated - known))
             pool.purposes = self.now
         self._hooks = [
             register_optimizer_step_pre_hook(self._before_step),
@@ -221,12 +158,7 @@ class MemoryLedger:
         Raises:
             DeviceError: when there is no such device.
         """
-        record = self._record(device)
-        peak, most = record.folded_peak, -1 if record.folded_peak is None else record.folded_peak.total
-        for point in record.points():
-            if point.total > most:
-                peak, most = MemoryPoint(point.at_ns, dict(point.by_purpose)), point.total
-        return dict.fromkeys(PURPOSES, 0) if peak is None else peak.by_purpose
+        return self._record(device).peak().by_purpose
 
     def now(self, device: int) -> dict[Purpose, int]:
         """What the device's memory is used for now, or was when the ledger was closed.
@@ -239,7 +171,7 @@ class MemoryLedger:
             sizes = point.by_purpose
         return sizes
 
-    def _record(self, device: int) -> _Device:
+    def _record(self, device: int) -> DeviceRecord:
         record = self._devices[self.machine.check(device)]
         if self._hooks:
             self._search()
@@ -260,18 +192,16 @@ class MemoryLedger:
             self._during_backward(task)
         entry = record.entries.get(id(block))
         if entry is None:
-            entry = _Entry()
+            entry = Entry()
             if change_bytes > 0:
                 record.entries[id(block)] = entry
                 self._note_made(entry, self.machine.pools[device].made_from)
         elif change_bytes == -block.size:
             del record.entries[id(block)]
         if change_bytes:
-            record.changes.append((at_ns, entry, change_bytes))
-            if len(record.changes) >= MAX_CHANGES:
-                record.fold(MAX_CHANGES // 2)
+            record.add(at_ns, entry, change_bytes)
 
-    def _note_made(self, entry: _Entry, made_from: Iterable[torch.Tensor]) -> None:
+    def _note_made(self, entry: Entry, made_from: Iterable[torch.Tensor]) -> None:
         """A block for an operation's result."""
         building = torch.is_grad_enabled()
         for tensor in made_from:
@@ -313,7 +243,7 @@ class MemoryLedger:
         if entry is None:
             if not self._opening or block.pool is not self.machine.pools[tensor._index]:
                 return
-            entry = record.entries[id(block)] = _Entry()
+            entry = record.entries[id(block)] = Entry()
             record.base.append((entry, block.size))
         if _RANK[purpose] > _RANK[entry.purpose]:
             entry.purpose = purpose
@@ -365,17 +295,3 @@ class MemoryLedger:
 def _kind(kind: type) -> int:
     """1 for modules, 2 for optimizers, 3 for everything else."""
     return 1 if issubclass(kind, nn.Module) else 2 if issubclass(kind, torch.optim.Optimizer) else 3
-
-
-def thinned(points: Sequence[MemoryPoint], limit: int) -> list[MemoryPoint]:
-    """At most `limit` of the points, 3 or more: the first, the last, and the highest of each stretch between them."""
-    if len(points) <= limit:
-        return list(points)
-    between = points[1:-1]
-    every = -(-len(between) // (limit - 2))
-    highest = [max(between[at : at + every], key=_total) for at in range(0, len(between), every)]
-    return [points[0], *highest, points[-1]]
-
-
-def _total(point: MemoryPoint) -> int:
-    return point.total

@@ -15,7 +15,8 @@ from typing import Any
 from lab import views
 from lab.errors import DeviceError
 from lab.vgpu.attribution import Kind
-from lab.vgpu.purposes import MemoryLedger, MemoryPoint
+from lab.vgpu.memory_record import MemoryPoint
+from lab.vgpu.purposes import MemoryLedger
 from lab.vgpu.summary import as_html, as_text
 
 

@@ -25,6 +25,7 @@ from lab.events import (
     Evaluated,
     GraphTraced,
     MemorySampled,
+    MemoryTraced,
     Placed,
     RankFailed,
     RunFinished,
@@ -117,6 +118,9 @@ def test_a_run_says_everything_in_order() -> None:
         ("vgpu:1", "vgpu:0", 368_640),
     }
     assert {event.device for event in events if isinstance(event, MemorySampled)} == {"vgpu:0", "vgpu:1"}
+    traces = [event for event in events if isinstance(event, MemoryTraced)]
+    assert [(trace.device, trace.step) for trace in traces[:2]] == [("vgpu:0", 0), ("vgpu:1", 0)]
+    assert [set(trace.sizes["parameters"]) for trace in traces[:2]] == [{4 * 260}, {4 * (5_020 + 16_050 + 510)}]
     assert result.state == "finished"
     assert result.steps == 5
     assert 0 < result.accuracy <= 1
@@ -257,6 +261,8 @@ def test_out_of_memory_says_how_much() -> None:
         assert run.wait(PATIENCE)
     assert "Tried to allocate" in run.state.failure.cause
     assert "1.0 MB" in run.state.failure.cause
+    # Net's 21,840 parameters; a batch of 64 images and labels.
+    assert "held by tensors: 87.4 kB parameters, 201.2 kB other." in run.state.failure.cause
     assert "smaller batch" in run.state.failure.advice
 
 

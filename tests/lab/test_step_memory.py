@@ -16,7 +16,7 @@ from lab.timing.recorder import Recorder
 from lab.timing.step_memory import StepMemory
 from lab.timing.virtual import VirtualTimer
 from lab.vgpu.machine import Machine
-from lab.vgpu.purposes import MemoryPoint, thinned
+from lab.vgpu.memory_record import MemoryPoint, thinned
 
 LINEAR = 4 * (10 * 10 + 10)
 

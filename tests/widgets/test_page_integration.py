@@ -134,6 +134,8 @@ def test_a_real_run_is_drawn_in_place(open_tab: Callable[[], Tab]) -> None:
     )
     assert ["forward", [0, 1]] in bars
     assert ["backward", [0, 1]] in bars
+    page.wait_for_function("document.querySelector('[data-figure=memory] [data-plot]').data.some(t => t.stackgroup)")
+    expect(page.locator("[data-figure=memory] [data-subtitle]")).to_have_text(re.compile("^by purpose, step"))
     expect(page.locator("[data-kpi=crossing] b")).to_have_text("737.3 kB")
     expect(page.locator("[data-figure=busy] [data-subtitle]")).to_have_text("simulated clock")
     expect(page.locator("[data-data]")).to_contain_text("MNIST: 60,000")

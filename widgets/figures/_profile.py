@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lab.events import PURPOSES, Span
-from lab.vgpu.purposes import MemoryPoint
+from lab.vgpu.memory_record import MemoryPoint
 from lab.vgpu.recording import Recording, corners
 from widgets.figures import _theme as theming
 from widgets.figures._purposes import area

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from lab import vgpu
 from lab.events import PURPOSES
 from lab.nets.mlp import MLP
-from lab.vgpu import purposes
+from lab.vgpu import memory_record
 from lab.vgpu.machine import Machine
 from lab.vgpu.purposes import MemoryLedger
 from tests.benchmarks.memory import CASES, Case, compare
@@ -226,6 +226,15 @@ def test_training_by_hand_without_an_optimizer(machine: Machine):
         del mean
 
 
+def test_what_an_optimizer_updates_are_parameters(machine: Machine):
+    weight = torch.ones(10, device="vgpu:0", requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    with MemoryLedger(machine) as ledger:
+        weight.sum().backward()
+        optimizer.step()
+        assert ledger.now(0) == NOTHING | {"parameters": 40, "gradients": 40, "optimizer state": 40}
+
+
 def test_evaluation_has_no_activations(machine: Machine):
     net = nn.Linear(10, 10, device="vgpu:0")
     with MemoryLedger(machine) as ledger, torch.no_grad():
@@ -307,7 +316,7 @@ def test_running_out_of_memory_says_of_what():
 
 
 def test_a_long_record_is_summed_up_and_keeps_its_peak(machine: Machine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(purposes, "MAX_CHANGES", 100)
+    monkeypatch.setattr(memory_record, "MAX_CHANGES", 100)
     net = nn.Linear(10, 10, device="vgpu:0")
     with MemoryLedger(machine) as ledger:
         large = torch.zeros(1000, device="vgpu:0")
