@@ -72,6 +72,8 @@ class Placed:
     """One sentence: what was balanced, and what is expected of it."""
     expected_ns: dict[str, int] = field(default_factory=dict)
     """Device -> time per step that automatic placement expects of it; empty for other methods."""
+    copies: tuple[str, ...] = ()
+    """Other devices that hold a copy of every layer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,12 @@ class LayerHooks:
         if self._last is not None:
             self._listener.backward_turn(*self._last)
 
+    def expect_backward(self, output: Tensor) -> None:
+        """In place of `start_backward`, where one backward goes through several nets: the last layer's turn begins when
+        the gradient of this net's output arrives."""
+        if self._last is not None:
+            self._on_gradient(output.grad_fn, self._last)
+
     def detach(self) -> None:
         for layer in self._layers:
             layer.__dict__.pop("forward", None)  # the class's own shows again

@@ -55,7 +55,9 @@ def place(
     order = [*traced.layers, *(path for path in layers if path not in traced.layers)]
     devices = experiment.devices
     if experiment.placement is None or len(devices) == 1:
-        return Placed(dict.fromkeys(order, devices[0]), "given", f"The whole net is on {devices[0]}.")
+        reason = f"The whole net is on {devices[0]}"
+        reason += f", and a copy of it on {listed(devices[1:])}." if len(devices) > 1 else "."
+        return Placed(dict.fromkeys(order, devices[0]), "given", reason, copies=devices[1:])
     loose = own_parameters(net)
     if loose:
         raise PlacementError(f"{listed(loose)} {'belongs' if len(loose) == 1 else 'belong'} to no layer, {NO_LAYER}")

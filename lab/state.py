@@ -186,6 +186,17 @@ class RunState:
     def device_names(self) -> tuple[str, ...]:
         return tuple(device.name for device in self.started.devices) if self.started else ()
 
+    @property
+    def crossing_bytes(self) -> int | None:
+        """Bytes that cross between devices in one step, both ways: as the graph has it, or as the last complete step
+        shows where copies of the net exchange parameters and gradients. None as long as it is not known."""
+        if self.placed is None or not self.placed.copies:
+            return self.graph.crossing_bytes if self.graph else None
+        step, devices = self.timeline_step, self.device_names
+        if step is None:
+            return None
+        return sum(span.bytes for span in self.spans[step] if span.device in devices and span.peer in devices)
+
     def shares(self, device: str) -> dict[SpanKind, float]:
         """Kind of span -> its share of the time that the run has taken so far; the shares add up to 1.
 

@@ -126,6 +126,11 @@ def notes(experiment: Experiment) -> list[str]:
             f"{experiment.net!r} has batch norm, which sees each microbatch alone: with microbatches="
             f"{experiment.microbatches} its losses rightly differ from those of the whole batch."
         ]
+    if entry and entry.batch_norm and experiment.strategy == "data_parallel" and len(experiment.devices) > 1:
+        return [
+            f"{experiment.net!r} has batch norm, which sees each device's part of the batch alone: its losses rightly "
+            "differ from those of one device."
+        ]
     return []
 
 
@@ -153,6 +158,7 @@ def device_table(state: RunState) -> RenderableType:
     table.add_column("peak memory", justify="right", no_wrap=True)
     table.add_column("layers", overflow="fold")
     placed = state.placed.layers if state.placed else {}
+    copies = state.placed.copies if state.placed else ()
     titles: dict[str, list[str]] = {}
     for index, device in enumerate(state.started.devices if state.started else ()):
         shares, memory = device_shares(state, device.name), state.memory.get(device.name)
@@ -162,7 +168,9 @@ def device_table(state: RunState) -> RenderableType:
             f"{shares.transfer:.0%}",
             f"{shares.waiting:.0%}",
             f"{bytes_text(memory.peak if memory else 0)} / {bytes_text(device.memory_bytes)}",
-            escape(", ".join(layer for layer, home in placed.items() if home == device.name)),
+            "a copy of all"
+            if device.name in copies
+            else escape(", ".join(layer for layer, home in placed.items() if home == device.name)),
         )
         titles.setdefault(device.title + (", simulated" if device.simulated else ""), []).append(device.name)
     lines = [f"{', '.join(names)}: {title}" for title, names in titles.items()]
@@ -188,8 +196,8 @@ def summary(state: RunState) -> RenderableType:
         figures.add_row("time per step", f"{seconds_text(state.step_seconds)}, {clock_text(state)}")
     if finished:
         figures.add_row("took", f"{seconds_text(finished.wall_seconds)} of wall time")
-    if state.graph:
-        figures.add_row("between devices", f"{bytes_text(state.graph.crossing_bytes)} per step, both ways together")
+    if state.crossing_bytes is not None:
+        figures.add_row("between devices", f"{bytes_text(state.crossing_bytes)} per step, both ways together")
     if finished and finished.dropped_spans:
         figures.add_row("timeline", f"{finished.dropped_spans} spans were left out of it; the totals count them")
     heading = Text({"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(state.status, "Ended"))

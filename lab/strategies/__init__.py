@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lab.strategies.base import Strategy
+    from lab.strategies.base import Job, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class StrategyEntry:
     """A strategy of the registry. Nothing here needs torch."""
 
     module: str
-    """The file whose `STRATEGY` is the class."""
+    """The file whose `STRATEGY` makes it."""
     title: str
     lesson: str
     """One line for the screens."""
@@ -42,11 +43,18 @@ REGISTRY: dict[str, StrategyEntry] = {
         several_devices=True,
         takes_placement=True,
     ),
+    "data_parallel": StrategyEntry(
+        "lab.strategies.data_parallel",
+        "Data parallel",
+        "Each device holds a copy of the net and takes a share of the batch; the gradients are added up.",
+        ("vgpu:0", "vgpu:1"),
+        several_devices=True,
+    ),
 }
 NAMES = tuple(REGISTRY)
 
 
-def load(name: str) -> type[Strategy]:
-    """The class of a strategy of the registry."""
-    strategy: type[Strategy] = importlib.import_module(REGISTRY[name].module).STRATEGY
+def load(name: str) -> Callable[[Job], Strategy]:
+    """What makes a strategy of the registry: its class, or a function that chooses one."""
+    strategy: Callable[[Job], Strategy] = importlib.import_module(REGISTRY[name].module).STRATEGY
     return strategy

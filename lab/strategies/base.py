@@ -69,11 +69,15 @@ def loss_function(outputs: Tensor, targets: Tensor) -> Tensor:
 def layer_hooks(job: Job) -> LayerHooks:
     """Has the recorder told of the turns of the net's layers."""
     job.recorder.placement = job.placement
-    if job.graph is not None:
-        for node in job.graph.nodes:
-            job.recorder.flops["forward", node.name] = node.forward_flops
-            job.recorder.flops["backward", node.name] = node.backward_flops
+    count_flops(job)
     return LayerHooks(job.net, list(job.placement), job.recorder)
+
+
+def count_flops(job: Job, copies: int = 1) -> None:
+    """Has each span carry its layer's FLOPs, a part of them where so many copies of the net share a batch."""
+    for node in job.graph.nodes if job.graph is not None else ():
+        job.recorder.flops["forward", node.name] = node.forward_flops // copies
+        job.recorder.flops["backward", node.name] = node.backward_flops // copies
 
 
 @contextmanager

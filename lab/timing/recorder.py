@@ -76,6 +76,7 @@ class Recorder:
         self._microbatches = microbatches
         self._active = True
         self._turn: _Turn | None = None
+        self._purpose = ""
         self._step = _Step(0)
         self._pending: deque[_Step] = deque()
         self._end_ns = 0
@@ -90,11 +91,15 @@ class Recorder:
 
     def forward_turn(self, layer: str, call: int) -> None:
         if self._active:
-            self._begin_turn("forward", layer)
+            self._begin_turn("forward", layer, self.placement[layer])
 
     def backward_turn(self, layer: str, call: int) -> None:
         if self._active:
-            self._begin_turn("backward", layer)
+            self._begin_turn("backward", layer, self.placement[layer])
+
+    def on(self, device: str) -> Lane:
+        """Takes the turns of layers on this device, whatever the placement says: those of a copy of the net."""
+        return Lane(self, device)
 
     def end_turn(self) -> None:
         """The layers have had their turns: what follows is not theirs."""
@@ -106,13 +111,12 @@ class Recorder:
             if interval is not None:
                 self._step.spans.append((device, kind, layer, interval, 0, microbatch, ""))
 
-    def _begin_turn(self, kind: SpanKind, layer: str) -> None:
+    def _begin_turn(self, kind: SpanKind, layer: str, device: str) -> None:
         turn = self._turn
         if turn is not None:
-            if turn[1] == layer and turn[0] == kind and turn[3] == self.microbatch:
+            if turn[1] == layer and turn[0] == kind and turn[2] == device and turn[3] == self.microbatch:
                 return
             self.end_turn()
-        device = self.placement[layer]
         self._turn = (kind, layer, device, self.microbatch, self.timer.begin(device), time.perf_counter_ns())
 
     def span(self, kind: SpanKind, devices: Sequence[str], name: str) -> _SpanOfDevices:
@@ -120,10 +124,17 @@ class Recorder:
         return _SpanOfDevices(self, kind, devices, name)
 
     @contextmanager
-    def transfer(self, source: str, target: str, size: int) -> Iterator[None]:
-        """A copy from one device to another is issued inside. A layer whose turn it is goes on afterwards."""
+    def transfer(self, source: str, target: str, size: int, purpose: str = "") -> Iterator[None]:
+        """A copy from one device to another is issued inside. A layer whose turn it is goes on afterwards.
+
+        Args:
+            size: bytes.
+            purpose: what the copy is for, such as `scatter`; its span's name begins with it.
+        """
+        self._purpose = purpose
         if self._virtual or not self._active:
             yield  # the virtual clock reports its transfers itself, to the nanosecond
+            self._purpose = ""
             return
         turn = self._turn
         if turn is not None:
@@ -137,6 +148,7 @@ class Recorder:
         interval = self.timer.end(mark)
         if interval is not None:
             self._add_transfer(source, target, size, interval)
+        self._purpose = ""
         if turn is not None:
             self._turn = (*turn[:4], self.timer.begin(turn[2]), time.perf_counter_ns())
 
@@ -151,7 +163,7 @@ class Recorder:
         self._add_transfer(source, target, size, interval)
 
     def _add_transfer(self, source: str, target: str, size: int, interval: Interval) -> None:
-        name = f"{source} → {target}"
+        name = f"{self._purpose} {source} → {target}" if self._purpose else f"{source} → {target}"
         self._step.spans.append((source, "transfer", name, interval, size, self.microbatch, target))
 
     # -- steps -----------------------------------------------------------------------------------------------------
@@ -220,6 +232,23 @@ class Recorder:
         transfer, collective = kinds["transfer"], kinds["collective"]
         busy = sum(kinds.values()) - transfer - collective
         return DeviceTotals(busy, transfer, collective, max(0, self._end_ns - busy - transfer - collective))
+
+
+class Lane:
+    """The turns of layers on one device; see `Recorder.on`."""
+
+    __slots__ = ("_device", "_recorder")
+
+    def __init__(self, recorder: Recorder, device: str) -> None:
+        self._recorder, self._device = recorder, device
+
+    def forward_turn(self, layer: str, call: int) -> None:
+        if self._recorder._active:
+            self._recorder._begin_turn("forward", layer, self._device)
+
+    def backward_turn(self, layer: str, call: int) -> None:
+        if self._recorder._active:
+            self._recorder._begin_turn("backward", layer, self._device)
 
 
 class _SpanOfDevices:

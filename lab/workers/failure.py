@@ -16,6 +16,11 @@ class NotFiniteLossError(LabError):
 
 _ADVICE = (
     ("out of memory", "Use a smaller batch, put some layers on another device, or give the device more memory."),
+    (
+        "Expected more than 1 value per channel",
+        "Batch norm needs more than one sample in each part of a batch: use fewer devices or microbatches, or a batch "
+        "size that leaves no short last batch.",
+    ),
     ("invalid device ordinal", "Name only devices of the Experiment; parallel-lab devices lists what is here."),
 )
 

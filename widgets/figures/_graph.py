@@ -13,6 +13,8 @@ from widgets.figures._units import human_bytes, human_count
 TITLE = "Placement graph"
 TALLEST = 560
 """Height in pixels that many lanes share, while each keeps room for upright names."""
+COPY_ROWS = 0.4
+"""Height of the lane of a device that holds a copy of the net, in rows of boxes."""
 NARROW = 8
 """With more columns, boxes turn tall and their names upright."""
 
@@ -32,6 +34,10 @@ def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
     for device in devices:
         tops[device] = top
         top += plan.rows[device] + 0.2
+    copies = [device for device in order if state.placed and device in state.placed.copies]
+    for device in copies:
+        tops[device] = top
+        top += COPY_ROWS
     lane_px = max(66.0, min(112.0 if upright else 84.0, TALLEST / top))
     height = round(50 + lane_px * max(2.0, top))
     places = [(float(box.column), tops[box.device] + 0.68 + box.row) for box in plan.boxes]
@@ -42,13 +48,13 @@ def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
         boxes.append(_boxes(plan, members, places, theming.device_color(state, device, theme), theme, tall, upright))
     edges, notes = _edges(plan, places, theme, 0.4, tall / 2)
     shapes = []
-    for device in devices:
+    for device in [*devices, *copies]:
         color = theming.device_color(state, device, theme)
-        bottom = tops[device] + plan.rows[device] + 0.2
+        bottom = tops[device] + (COPY_ROWS if device in copies else plan.rows[device] + 0.2)
         shapes.append(_region(plan.columns, tops[device] + 0.04, bottom - 0.04, color, theme))
         notes.append(
             {
-                "text": f"<b>{device}</b>",
+                "text": f"<b>{device}</b>" + ("   a copy of every layer" if device in copies else ""),
                 "x": -0.62,
                 "y": tops[device] + 0.2,
                 "xanchor": "left",

@@ -10,6 +10,9 @@ from widgets.web import text
 UNEVEN = 2.5
 """A device that works this many times as long as another has work to give away."""
 
+MUCH_MOVING = 0.2
+"""Where each device holds a copy of the net: time for exchanging them, as a part of the time for work."""
+
 
 def says(state: RunState) -> str:
     """On the whole run, unlike the timeline, which shows one step; empty before the first step has ended."""
@@ -33,9 +36,11 @@ def _advice(state: RunState) -> str:
         for device, share in shares.items()
     }
     # A copy occupies both its ends.
-    occupied = sum(work.values()) + sum(share.get("transfer", 0.0) for share in shares.values()) / 2
-    if occupied < 0.5:
+    moving = sum(share.get("transfer", 0.0) / 2 + share.get("collective", 0.0) for share in shares.values())
+    if sum(work.values()) + moving < 0.5:
         return text.LARGER_BATCH
+    if state.placed and state.placed.copies:
+        return text.LARGER_SHARES if moving > MUCH_MOVING * sum(work.values()) else ""
     most, least = max(work, key=work.__getitem__), min(work, key=work.__getitem__)
     if work[most] > UNEVEN * work[least]:
         layers = Counter(state.placed.layers.values() if state.placed else ())

@@ -131,8 +131,8 @@ def kpis(state: RunState) -> dict[str, tuple[str, str]]:
         count = len(state.device_names)
         of = text.OF_ONE_DEVICE if count == 1 else text.OF_DEVICES.format(count=count)
         shown["waiting"] = (f"{idle:.0%}", of)
-    if state.graph is not None:
-        crossing = state.graph.crossing_bytes
+    crossing = state.crossing_bytes
+    if crossing is not None:
         shown["crossing"] = (human_bytes(crossing), text.PER_STEP if crossing else text.NOTHING_CROSSES)
     return shown
 
@@ -176,7 +176,7 @@ def _layers(state: RunState) -> dict[str, dict[str, str]]:
     """Layer -> its device and what is known of it."""
     placed = state.placed.layers if state.placed else {}
     nodes = {node.name: node for node in state.graph.nodes} if state.graph else {}
-    whole = sum(sum(times.values()) for times in state.layers.values())
+    whole = sum(sum(state.layers[name].values()) for name in placed if name in state.layers)
     known = {}
     for name, device in placed.items():
         parts, more = [], []

@@ -23,7 +23,7 @@ EPOCHS = "epochs"
 STEPS = "steps"
 LEARNING_RATE = "Learning rate"
 SEED = "Seed"
-BATCH_NORM = "This net has batch norm: with microbatches each part is normalised alone, so losses differ, rightly."
+BATCH_NORM = "This net has batch norm: each part of a batch is normalised alone, so losses differ, rightly."
 
 # -- the placement panel
 EVEN = "Even"
@@ -112,6 +112,9 @@ LARGER_BATCH = (
 )
 MOVE_A_LAYER = "{most} works much longer than {least}: move a layer from {most} to {least}."
 TRY_MICROBATCHES = "One device works while the others wait: try 2 microbatches, so that they overlap."
+LARGER_SHARES = (
+    "Each step copies the whole net to every device and the gradients back: a larger batch gives each copy more to do."
+)
 ONE_DEVICE = "One device does everything: nothing crosses, and nothing waits for another."
 LAYER_SHARE = "{share:.0%} of time"
 SHARE_OF_LAYERS = "{share:.0%} of the time that all layers take, forward and backward, over the whole run"
