@@ -32,17 +32,19 @@ def valid_fields(draw: st.DrawFn) -> dict[str, Any]:
     else:
         fields["net"] = "own:" + draw(TEXT)
         fields["data"] = draw(_maybe(st.sampled_from(data.NAMES)))
-    several = draw(st.booleans())
-    if several:
-        fields["strategy"] = "model_parallel"
+    strategy = draw(st.sampled_from([None, "data_parallel", "model_parallel"]))
+    placing = strategy == "model_parallel"
+    if strategy is not None:
+        fields["strategy"] = strategy
         fields["devices"] = draw(st.lists(DEVICES, min_size=1, max_size=5, unique=True))
+    if placing:
         places = st.dictionaries(TEXT, st.sampled_from(fields["devices"]), min_size=1, max_size=5)
         fields["placement"] = draw(st.sampled_from([None, "even", "auto"]) | places)
-    else:
+    if strategy is None:
         fields["devices"] = draw(_maybe(DEVICES.map(lambda name: [name])))
     samples = data.REGISTRY[fields["data"] or "sums"].spec.train_samples
     fields["batch_size"] = draw(st.integers(1, min(samples, 4_096)))
-    if several:
+    if placing:
         divisors = [m for m in range(1, fields["batch_size"] + 1) if fields["batch_size"] % m == 0]
         fields["microbatches"] = draw(st.sampled_from(divisors))
     kinds = {name.split(":")[0] for name in fields["devices"] or ["cpu"]}

@@ -257,6 +257,22 @@ class TestOutput:
         assert "batch norm" in done.stderr
         assert "rightly differ" in done.stderr
 
+    def test_batch_norm_and_shares_of_the_batch_are_explained(self, started: list[Experiment]) -> None:
+        several = ["run", "--strategy", "data_parallel", "--net", "resnet18", "--json"]
+        assert "each device's part of the batch alone" in invoke(*several).stderr
+        assert invoke(*several, "--devices", "vgpu:0").stderr == ""
+
+    def test_a_device_with_a_copy_of_the_net(self) -> None:
+        state = RunState()
+        placed = Placed({"conv1": "vgpu:0", "fc1": "vgpu:0"}, "given", "", copies=("vgpu:1",))
+        state.apply_all([placed if isinstance(event, Placed) else event for event in events_of_a_run()])
+        console = Console(width=100, file=io.StringIO())
+        with console.capture() as captured:
+            console.print(terminal.device_table(state))
+        rows = [line for line in captured.get().splitlines() if "●" in line]
+        assert "conv1, fc1" in rows[0]
+        assert "a copy of all" in rows[1]
+
 
 class TestLiveView:
     def draw(self, state: RunState, width: int = 150) -> str:

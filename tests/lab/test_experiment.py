@@ -205,6 +205,17 @@ class TestProblems:
     def test_microbatches_need_several_devices(self) -> None:
         assert "no use with 'single'" in problems(microbatches=2)["microbatches"][0]
 
+    def test_data_parallel_has_nothing_to_place_and_no_stages(self) -> None:
+        assert problems(strategy="data_parallel", placement={"*": "vgpu:0"}, microbatches=2) == {
+            "placement": [
+                "'data_parallel' puts the whole net on every device; leave placement out, "
+                "or choose strategy 'model_parallel'"
+            ],
+            "microbatches": ["2 have no use with 'data_parallel': it has no stages to overlap; use 1"],
+        }
+        experiment = Experiment(strategy="data_parallel")
+        assert (experiment.devices, experiment.placement) == (("vgpu:0", "vgpu:1"), None)
+
     def test_an_unknown_field_names_the_nearest(self) -> None:
         assert problems(batchsize=3) == {"batchsize": ["is not a field of an Experiment (did you mean 'batch_size'?)"]}
         assert problems(link={"bandwidth": 1, "latency_us": 2})["link.bandwidth"] == [

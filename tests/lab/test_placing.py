@@ -69,6 +69,16 @@ def test_one_device_takes_the_whole_net():
     assert (list(placed.layers), placed.method) == (["conv1", "conv2", "fc1", "fc2"], "given")
 
 
+def test_data_parallel_has_a_copy_on_every_other_device():
+    loose = net()
+    loose.scale = nn.Parameter(torch.ones(1))  # which no placement can move, but a copy takes along
+    placed = place(loose, strategy="data_parallel", devices=["vgpu:1", "cpu", "vgpu:0"])
+    assert set(placed.layers.values()) == {"vgpu:1"}
+    assert placed.copies == ("cpu", "vgpu:0")
+    assert placed.reason == "The whole net is on vgpu:1, and a copy of it on cpu and vgpu:0."
+    assert place(net(), strategy="data_parallel", devices=["cpu"]).reason == "The whole net is on cpu."
+
+
 def test_patterns_as_given_in_the_order_of_the_run():
     placed = place(Backwards(), placement={"first": "vgpu:1", "*": "vgpu:0"})
     assert placed.layers == {"first": "vgpu:1", "last": "vgpu:0", "unused": "vgpu:0"}

@@ -90,6 +90,27 @@ def test_the_cpu_trains_as_a_plain_loop_does() -> None:
     assert losses == plain_losses(6)
 
 
+def test_data_parallel_trains_as_one_device_does() -> None:
+    experiment = lab.Experiment(strategy="data_parallel", devices="vgpu:0,vgpu:1,vgpu:2", steps=6)
+    with lab.start(experiment) as run:
+        losses = [event.loss for event in run if isinstance(event, StepFinished)]
+        result = run.result()
+    assert losses == pytest.approx(plain_losses(6), rel=1e-5)
+    assert run.state.placed.copies == ("vgpu:1", "vgpu:2")
+    # Out and back for two copies: 21,840 parameters, and the outputs of their 22 and 20 samples.
+    assert run.state.crossing_bytes == 2 * 2 * 21_840 * 4 + 2 * (22 + 20) * 10 * 4
+    assert all(result.totals[device].busy_ns > 0 for device in experiment.devices)
+
+
+def test_a_part_of_one_sample_is_too_small_for_batch_norm() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10))
+    experiment = lab.Experiment(net="own:Sequential", strategy="data_parallel", batch_size=2, steps=1)
+    with lab.start(experiment, net=net) as run:
+        list(run)
+    assert "Expected more than 1 value per channel" in run.state.failure.cause
+    assert "use fewer devices" in run.state.failure.advice
+
+
 def test_a_run_says_everything_in_order() -> None:
     with lab.start(lab.Experiment(strategy="model_parallel", placement=SPLIT, steps=5, seed=3)) as run:
         events = list(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -165,6 +166,16 @@ class TestStatus:
         assert state.status == "starting"
         state.apply(RunFinished(ending, 3, 1.0, {}))  # type: ignore[arg-type]
         assert state.status == ending
+
+    def test_copies_exchange_what_the_last_complete_step_shows(self) -> None:
+        state = RunState()
+        state.apply_all([started("vgpu:0", "vgpu:1"), Placed({"l": "vgpu:0"}, "given", "", copies=("vgpu:1",))])
+        assert state.crossing_bytes is None
+        out = span(0, "transfer", bytes=100, peer="vgpu:1")
+        batch = replace(out, device="cpu", bytes=7)  # from the host, which is no device of the run
+        back = replace(out, device="vgpu:1", peer="vgpu:0", bytes=60)
+        state.apply_all([out, batch, back, step(0), replace(out, step=1, bytes=1)])
+        assert state.crossing_bytes == 160
 
     def test_placed_and_evaluated(self) -> None:
         state = RunState()

@@ -56,6 +56,14 @@ def test_the_advice_fits_the_shares(state: RunState, advice: str) -> None:
     assert says(state).partition("transfers took under 1%.")[2].strip() == advice
 
 
+@pytest.mark.parametrize(("moved", "advice"), [(50, ""), (250, text.LARGER_SHARES)])
+def test_copies_of_the_net_are_not_told_to_move_layers(moved: int, advice: str) -> None:
+    state = run(600, 550)
+    state.apply(Placed({"l": "vgpu:0"}, "given", "", copies=("vgpu:1",)))
+    state.apply(Span("vgpu:0", 0, 0, "transfer", "replicate vgpu:0 → vgpu:1", 600, 600 + moved, peer="vgpu:1"))
+    assert says(state).partition("%.")[2].strip() == advice
+
+
 def test_one_device_needs_no_advice_and_no_run_no_sentence() -> None:
     assert says(run(900)) == text.ONE_DEVICE
     assert says(RunState()) == ""

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import plotly.graph_objects as go
 import pytest
 
-from lab.events import SPAN_KINDS, GraphEdge, GraphNode, GraphTraced, MemorySampled, PlacementGraph, Span, StepFinished
+from lab.events import (
+    SPAN_KINDS,
+    GraphEdge,
+    GraphNode,
+    GraphTraced,
+    MemorySampled,
+    Placed,
+    PlacementGraph,
+    Span,
+    StepFinished,
+)
 from lab.state import RunState
 from tests.widgets import events_factory as factory
 from widgets import figures
@@ -126,6 +137,32 @@ def test_the_crossing_edge_carries_its_bytes(state: RunState) -> None:
     assert thick[0].x.count(None) == 1
     assert thin[0].x.count(None) == 4
     assert figures.table(state, "placement_graph").rows[1][-1] == "conv2: 368,640 B forward, 368,640 B back"
+
+
+def test_a_device_with_a_copy_of_the_net_has_a_lane_that_says_so(state: RunState) -> None:
+    alone = PlacementGraph(
+        tuple(replace(node, device="vgpu:0") for node in factory.graph().nodes),
+        tuple(replace(edge, crosses=False) for edge in factory.graph().edges),
+        64,
+    )
+    state.apply(GraphTraced(alone))
+    state.apply(Placed(dict.fromkeys(factory.PLACEMENT, "vgpu:0"), "given", "", copies=("vgpu:1",)))
+    figure = draw("placement_graph", state)
+    names = [note.text for note in figure.layout.annotations]
+    assert names == ["<b>vgpu:0</b>", "<b>vgpu:1</b>   a copy of every layer"]
+    first, second = figure.layout.shapes
+    assert first.y1 <= second.y0 < second.y1 <= figure.layout.yaxis.range[0]
+
+
+def test_transfers_say_what_they_are_for(state: RunState) -> None:
+    begin = 60 * factory.STEP_NS
+    names = ["replicate vgpu:0 → vgpu:1", "vgpu:0 → vgpu:1", "cpu → vgpu:0"]
+    for index, name in enumerate(names):
+        start = begin + index * 1_000
+        state.apply(Span("vgpu:0", 0, 60, "transfer", name, start, start + 1_000, 8, peer="vgpu:1"))
+    state.apply(StepFinished(60, 0, 1.0, 64, 3e-6, begin + 3_000))
+    labels = {label for trace in draw("timeline", state).data if trace.name == "transfer" for label in trace.text}
+    assert labels == {"replicate", ""}
 
 
 def test_edge_labels_say_what_goes_each_way() -> None:

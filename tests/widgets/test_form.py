@@ -39,6 +39,17 @@ def test_one_device_ignores_what_only_several_need() -> None:
     assert (experiment.strategy, experiment.devices, experiment.microbatches) == ("single", ("vgpu:3",), 1)
 
 
+def test_data_parallel_takes_devices_but_no_placement() -> None:
+    experiment = form(strategy="data_parallel", virtual=3, microbatches=7, panel=None).experiment(DEFAULT)
+    assert (experiment.devices, experiment.placement, experiment.microbatches) == (
+        ("vgpu:0", "vgpu:1", "vgpu:2"),
+        None,
+        1,
+    )
+    with pytest.raises(ExperimentError, match="at least one virtual GPU"):
+        form(strategy="data_parallel", virtual=0).experiment(DEFAULT)
+
+
 def test_every_problem_is_reported_at_once() -> None:
     with pytest.raises(ExperimentError) as caught:
         form(batch_size=63, microbatches=4, lr=0, virtual=9, seed=None).experiment(DEFAULT)

@@ -126,10 +126,14 @@ def test_arranging_follows_net_and_devices(sessions: Sessions) -> None:
     assert [panel.visible, *(control.visible for control in others)] == [True, True, False, True, True]
     alone = do.arrange("single", "net", 2, [], None)
     assert [control.visible for control in alone] == [False, False, True, False, False]
+    copies = do.arrange("data_parallel", "resnet18", 2, [], None)
+    assert [control.visible for control in copies] == [False, True, False, False, True]
 
 
 def test_every_default_can_be_built(sessions: Sessions) -> None:
-    for default in (DEFAULT, Experiment(), Experiment(net="gpt", strategy="model_parallel", placement="auto")):
+    copies = Experiment(strategy="data_parallel")
+    automatic = Experiment(net="gpt", strategy="model_parallel", placement="auto")
+    for default in (DEFAULT, Experiment(), copies, automatic):
         page = build(default, sessions)
         assert page.analytics_enabled is False
 

@@ -190,6 +190,14 @@ def _label(span: Span, whole: int) -> str:
         return "waiting" if share > 0.12 else ""
     if span.kind in ("forward", "backward"):
         return f"<b>{span.name}</b>" if share > 0.01 else ""
+    if share <= 0.03:
+        return ""
+    if span.kind == "collective":
+        return span.name
+    if span.kind == "transfer":
+        # "reduce" of "reduce vgpu:1 → vgpu:0"; other transfers name their two ends only.
+        purpose, *ends = span.name.split() or [""]
+        return purpose if len(ends) == 3 else ""
     return ""
 
 
