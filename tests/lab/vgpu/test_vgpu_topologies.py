@@ -82,6 +82,13 @@ class TestWires:
         nvlink, pcie = links.get("nvlink3").model, links.get("pcie4").model
         assert [topology.route(0, other).link for other in (1, 2, 3, HOST)] == [nvlink, pcie, pcie, pcie]
 
+    def test_a_fast_wire_goes_before_a_slow_one_for_all(self) -> None:
+        for wires, fast in (((0, 1), "nvlink3"), ((1, 0), "pcie4")):
+            laid = [Wire("nvlink3", ["vgpu:0", "vgpu:1"]), Wire("pcie4", ["vgpu:0", "vgpu:1", "vgpu:2"], bus=True)]
+            topology = made([laid[number] for number in wires], devices=3)
+            assert topology.route(1, 0).link == links.get(fast).model
+            assert topology.route(1, 2).link == links.get("pcie4").model
+
     def test_devices_that_share_an_end_wait_for_each_other(self) -> None:
         took = links.get("pcie4").model.duration_ns(SIZE)
         assert ends(self.WIRES, (0, 2), (1, 3), (2, 0), (3, HOST)) == [took, 2 * took, took, 2 * took]
