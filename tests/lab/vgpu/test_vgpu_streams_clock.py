@@ -144,6 +144,15 @@ def test_a_device_has_one_engine_out_whatever_the_link():
     assert seen == [(0, 100), (100, 200)]
 
 
+def test_and_one_engine_in():
+    c = clock(devices=3)
+    side = c.new_stream(2)
+    seen = copies(c)
+    c.transfer(0, 2, 100, host_waits=False)
+    copy(c, side, 1, 2, 100)
+    assert seen == [(0, 100), (100, 200)]
+
+
 def test_a_copy_between_devices_takes_its_place_in_the_current_stream_of_both():
     c = clock()
     side = c.new_stream(0)
