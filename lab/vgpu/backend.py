@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 import torch
+import torch.distributed
 import torch.nn.attention
 from torch.utils import backend_registration
 
@@ -43,6 +44,10 @@ def register() -> None:
         saving.register()
         modules.register()
         accelerator.register()
+        if torch.distributed.is_available():
+            from lab.vgpu import distributed
+
+            distributed.register()
         everything = torch.library.Library("_", "IMPL")
         everything.fallback(_factory, "PrivateUse1")
         _libraries.extend((library, everything))
@@ -57,6 +62,8 @@ def _empty(
     pin_memory: Any = None,
     memory_format: Any = None,
 ) -> torch.Tensor:
+    if vt.thread_state.makes_reducer and dtype is torch.int32:
+        return torch.empty(size, dtype=dtype)
     index = vt.device_index(device)
     vt.machine().pools[index].check_fits(torch.empty(size, dtype=dtype, device="meta").nbytes)
     data = torch.empty(size, dtype=dtype, device="cpu", memory_format=memory_format or torch.contiguous_format)

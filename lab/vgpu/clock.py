@@ -28,7 +28,7 @@ from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from lab.vgpu.links import HOST, Topology
-from lab.vgpu.observer import Copy, Observer
+from lab.vgpu.observer import Collective, Copy, Observer
 from lab.vgpu.resources import Resource, book_together
 
 STREAMS_PER_DEVICE = 32
@@ -100,6 +100,8 @@ class VirtualClock:
         self.on_transfer: Callable[[Copy], None] | None = None
         """Told of transfers alone."""
         self.follower: Follower | None = None
+        self.on_collective: Callable[[Collective], None] | None = None
+        """Told of collectives alone."""
         self._side_streams: list[list[Stream]] = [[] for _ in range(devices)]
         self._made = [0] * devices
         self._several = False
@@ -173,6 +175,20 @@ class VirtualClock:
             self.on_transfer(copy)
         for observer in self.observers:
             observer.transfer(copy)
+
+    def issue(self, device: int) -> int:
+        """The host issues something that is no work of the device itself; returns when the device's current stream has
+        come to it.
+        """
+        self.host_ns += self.issue_ns
+        return self.end_of(self.current(device))
+
+    def tell_collective(self, collective: Collective) -> None:
+        """Tells those who watch of a collective."""
+        if self.on_collective is not None:
+            self.on_collective(collective)
+        for observer in self.observers:
+            observer.collective(collective)
 
     # -- streams --------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What can be watched of the machine: its operations, its transfers and its memory."""
+"""What can be watched of the machine: its operations, transfers, collectives and memory."""
 
 from __future__ import annotations
 
@@ -41,12 +41,34 @@ class Copy:
     end_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Collective:
+    """A collective of several ranks, or a message from one to another, as one rank's device takes part in it."""
+
+    device: int
+    stream: int
+    """The device's communication stream."""
+    name: str
+    """`all_reduce`, `broadcast`, `send`, ..."""
+    bytes: int
+    """Of this rank's tensors."""
+    ready_ns: int
+    """When this rank had come to it."""
+    start_ns: int
+    """When the last rank had."""
+    end_ns: int
+    last_rank: int
+    """The rank for which the others waited; of several at the same time, the first."""
+
+
 class Observer(Protocol):
     """Told of what happens on a machine while it is in `machine.observers`. Watching changes no time and no result."""
 
     def operation(self, operation: Operation) -> None: ...
 
     def transfer(self, copy: Copy) -> None: ...
+
+    def collective(self, collective: Collective) -> None: ...
 
     def memory(self, device: int, block: Block, change_bytes: int, at_ns: int) -> None:
         """A block was reserved (`change_bytes` > 0), released (< 0) or resized, when the host was at `at_ns`."""

@@ -145,6 +145,10 @@ def plan_for(func: Any) -> Plan:
     """Decides once per operator, from its schema, how it is run."""
     if func in _OWN:
         return _OWN[func]
+    if func.namespace == "c10d":
+        from lab.vgpu import distributed  # imported here, for there are builds of PyTorch without it
+
+        return distributed.plan_for(func)
     schema = func._schema
     returns = [value.alias_info for value in schema.returns]
     moves = torch.Tag.inplace_view in func.tags or "resize" in schema.name

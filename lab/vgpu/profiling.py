@@ -20,7 +20,7 @@ from lab.vgpu import roofline
 from lab.vgpu.attribution import Attribution
 from lab.vgpu.links import HOST
 from lab.vgpu.machine import Machine
-from lab.vgpu.observer import Copy, Operation
+from lab.vgpu.observer import Collective, Copy, Operation
 from lab.vgpu.purposes import MemoryLedger
 from lab.vgpu.recording import OpSpan, Recording, Transfer
 
@@ -134,6 +134,9 @@ class _Watcher:
                 copy.end_ns - zero,
             )
         )
+
+    def collective(self, collective: Collective) -> None:
+        """A profile is of one process; what goes on between ranks is left out."""
 
     def memory(self, device: int, block: Block, change_bytes: int, at_ns: int) -> None:
         """The ledger is told of it."""

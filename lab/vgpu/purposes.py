@@ -39,7 +39,7 @@ from lab.events import PURPOSES, Purpose
 from lab.vgpu.machine import Machine
 from lab.vgpu.memory import Block
 from lab.vgpu.memory_record import DeviceRecord, Entry, MemoryPoint
-from lab.vgpu.observer import Copy, Operation
+from lab.vgpu.observer import Collective, Copy, Operation
 from lab.vgpu.tensor import VGPUTensor
 
 _RANK = {purpose: rank for rank, purpose in enumerate(reversed(PURPOSES))}
@@ -183,6 +183,9 @@ class MemoryLedger:
         """Of no interest here."""
 
     def transfer(self, copy: Copy) -> None:
+        """Of no interest here."""
+
+    def collective(self, collective: Collective) -> None:
         """Of no interest here."""
 
     def memory(self, device: int, block: Block, change_bytes: int, at_ns: int) -> None:

@@ -50,6 +50,8 @@ def set_machine(new: Machine) -> None:
 class _ThreadState(threading.local):
     ready = False
     current_device = 0
+    makes_reducer = False
+    """While DistributedDataParallel is made: see `lab.vgpu.distributed`."""
 
 
 thread_state = _ThreadState()
