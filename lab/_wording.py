@@ -32,6 +32,8 @@ def problems(
             text = f"is missing; give {_allowed(field, known[inner or name])}"
         elif name == "placement":
             text = _placement(entry["input"], location)
+        elif name == "faults" and entry["type"] == "value_error":
+            text = str(entry["ctx"]["error"])
         else:
             text = _refused(field, entry["input"], known[inner or name])
         found.setdefault(field, Problem(field, text))
@@ -56,6 +58,7 @@ def _allowed(field: str, info: FieldInfo) -> str:
         "devices": "names such as cpu, cuda:0 or vgpu:0, in a list or with commas between them",
         "link": f"one of {', '.join(links.names())}, or bandwidth_gb_per_s and latency_us",
         "topology": "pairs, ports, bus, or nodes:N with N devices for each machine",
+        "faults": "a list of faults written kind:rank:step, such as kill:1:5",
     }
     if field in phrases:
         return phrases[field]

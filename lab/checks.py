@@ -28,7 +28,7 @@ def shown(value: Any) -> str:
     return _SHORT.repr(value)
 
 
-FOLLOWS = {"data": "net", "devices": "strategy", "placement": "strategy"}
+FOLLOWS = {"data": "net", "devices": "strategy", "placement": "strategy", "world_size": "strategy"}
 """Field that may be left out -> the field from which it then follows."""
 
 
@@ -49,9 +49,27 @@ def fill_in(fields: dict[str, Any]) -> dict[str, Any]:
     if filled.get("data") is None:
         net = _text(filled.get("net", "net"))
         filled["data"] = nets.REGISTRY[net].default_data if net in nets.REGISTRY else _data_of_own(net)
+    if filled.get("world_size") is None and entry:
+        filled["world_size"] = _default_world_size(entry, filled["devices"], filled.get("placement"))
     if filled.get("placement") is None and entry and entry.takes_placement:
-        filled["placement"] = "even"
+        single = entry.several_ranks and _devices_per_rank(filled) <= 1
+        filled["placement"] = None if single else "even"
     return filled
+
+
+def _default_world_size(entry: strategies.StrategyEntry, devices: Any, placement: Any) -> int:
+    """One rank for each device; two, that share it, for one device or a net that is placed on several."""
+    if not entry.several_ranks:
+        return 1
+    count = len(devices) if isinstance(devices, tuple) else 1
+    return count if count > 1 and placement is None else 2
+
+
+def _devices_per_rank(fields: dict[str, Any]) -> int:
+    devices, world_size = fields["devices"], fields.get("world_size", 1)
+    if not isinstance(devices, tuple) or not isinstance(world_size, int) or world_size < 1:
+        return 1
+    return len(devices) // world_size
 
 
 def _data_of_own(net: str) -> str | None:
@@ -145,22 +163,74 @@ def _device_count(strategy: str, devices: tuple[str, ...]) -> list[Problem]:
     return []
 
 
-def _placement(strategy: str, devices: tuple[str, ...], placement: Any) -> list[Problem]:
+def _world_size(strategy: str, devices: tuple[str, ...], world_size: int) -> list[Problem]:
+    if not strategies.REGISTRY[strategy].several_ranks:
+        if world_size == 1:
+            return []
+        several = listed([repr(name) for name, entry in strategies.REGISTRY.items() if entry.several_ranks], "or")
+        text = f"{world_size} ranks have no use with {strategy!r}, which runs in one process; choose strategy {several}"
+        return [Problem("world_size", text)]
+    if len(devices) == 1 and devices[0].startswith("vgpu") and world_size > 1:
+        text = f"{world_size} ranks cannot share {devices[0]}; name a virtual GPU for each"
+        return [Problem("devices", text)]
+    if len(devices) > 1 and len(devices) % world_size:
+        text = f"{len(devices)} devices cannot be shared out evenly among {world_size} ranks; name a multiple of that"
+        return [Problem("devices", text)]
+    if len({device.partition(":")[0] for device in devices}) > 1:
+        return [Problem("devices", f"ranks need devices of one kind, but {listed(devices)} are named")]
+    return []
+
+
+def rank_devices(devices: tuple[str, ...], world_size: int, rank: int) -> tuple[str, ...]:
+    """The devices of one rank: its share of them in order, or the one that all ranks share."""
+    share = len(devices) // world_size
+    return devices[rank * share : (rank + 1) * share] if share else devices
+
+
+def _backend(strategy: str, devices: tuple[str, ...], world_size: int, backend: str) -> list[Problem]:
+    if backend == "nccl" and strategies.REGISTRY[strategy].several_ranks:
+        if not all(device.startswith("cuda") for device in devices):
+            return [Problem("backend", f"'nccl' needs CUDA devices, but devices are {listed(devices)}; use 'auto'")]
+        if len(devices) < world_size:
+            text = (
+                f"'nccl' needs a GPU for each rank: {world_size} ranks, but devices are {listed(devices)}; use 'gloo'"
+            )
+            return [Problem("backend", text)]
+    return []
+
+
+def _faults(strategy: str, world_size: int, faults: tuple[Any, ...]) -> list[Problem]:
+    problems = []
+    for fault in faults:
+        written, rank = (str(fault), fault.rank) if hasattr(fault, "rank") else (shown(fault), fault["rank"])
+        if not strategies.REGISTRY[strategy].several_ranks:
+            problems.append(Problem("faults", f"{written!r} needs ranks, and {strategy!r} has none; choose 'ddp'"))
+        elif rank >= world_size:
+            problems.append(Problem("faults", f"{written!r} names rank {rank}, but ranks are 0 to {world_size - 1}"))
+    return problems
+
+
+def _placement(strategy: str, devices: tuple[str, ...], world_size: int, placement: Any) -> list[Problem]:
     if placement is None:
         return []
     entry = strategies.REGISTRY[strategy]
     if not entry.takes_placement:
-        placing = listed([repr(name) for name, other in strategies.REGISTRY.items() if other.takes_placement])
+        placing = listed([repr(name) for name, other in strategies.REGISTRY.items() if other.takes_placement], "or")
         where = "every device" if entry.several_devices else "its one device"
         text = f"{strategy!r} puts the whole net on {where}; leave placement out, or choose strategy {placing}"
         return [Problem("placement", text)]
+    if entry.several_ranks and len(devices) <= world_size:
+        text = f"every rank has one device here; to place layers, name {world_size} times as many devices as stages"
+        return [Problem("placement", text)]
+    devices = rank_devices(devices, world_size, 0)
     if isinstance(placement, str):
         return []
     if not placement:
         return [Problem("placement", f"is empty; give every layer a device, for example {{'*': '{devices[0]}'}}")]
     if "" in placement:
         return [Problem("placement", "has an empty layer pattern; '*' matches every layer that is left")]
-    known = f"which is not among devices: {listed(devices)}"
+    whose = "the devices of rank 0" if strategies.REGISTRY[strategy].several_ranks else "devices"
+    known = f"which is not among {whose}: {listed(devices)}"
     return [
         Problem("placement", f"{shown(pattern)} goes to {shown(device)}, {known}{did_you_mean(device, devices)}")
         for pattern, device in placement.items()
@@ -168,14 +238,24 @@ def _placement(strategy: str, devices: tuple[str, ...], placement: Any) -> list[
     ]
 
 
-def _microbatches(strategy: str, batch_size: int, microbatches: int) -> list[Problem]:
+def _batch_over_ranks(world_size: int, batch_size: int) -> list[Problem]:
+    if batch_size % world_size:
+        least = world_size * max(1, round(batch_size / world_size))
+        text = f"{batch_size} is not a multiple of the {world_size} ranks that share it; the nearest is {least}"
+        return [Problem("batch_size", text)]
+    return []
+
+
+def _microbatches(strategy: str, world_size: int, batch_size: int, microbatches: int) -> list[Problem]:
+    batch_size //= world_size
     if microbatches > 1 and not strategies.REGISTRY[strategy].takes_placement:
         text = f"{microbatches} have no use with {strategy!r}: it has no stages to overlap; use 1"
         return [Problem("microbatches", text)]
     if batch_size % microbatches:
+        local = "the local batch of" if world_size > 1 else "batch_size"
         divisors = [m for m in range(1, batch_size + 1) if batch_size % m == 0]
         nearest = min(divisors, key=lambda m: abs(m - microbatches))
-        text = f"{microbatches} does not divide batch_size {batch_size}; the nearest that does is {nearest}"
+        text = f"{microbatches} does not divide {local} {batch_size}; the nearest that does is {nearest}"
         return [Problem("microbatches", text)]
     return []
 
@@ -208,8 +288,12 @@ _CHECKS: list[tuple[tuple[str, ...], Callable[..., list[Problem]]]] = [
     (("devices",), _devices),
     (("net", "data"), _net_reads_data),
     (("strategy", "devices"), _device_count),
-    (("strategy", "devices", "placement"), _placement),
-    (("strategy", "batch_size", "microbatches"), _microbatches),
+    (("strategy", "devices", "world_size"), _world_size),
+    (("strategy", "devices", "world_size", "placement"), _placement),
+    (("strategy", "devices", "world_size", "backend"), _backend),
+    (("world_size", "batch_size"), _batch_over_ranks),
+    (("strategy", "world_size", "batch_size", "microbatches"), _microbatches),
+    (("strategy", "world_size", "faults"), _faults),
     (("data", "batch_size"), _batch_fits_data),
     (("devices", "clock"), _clock),
 ]

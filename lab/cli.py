@@ -105,7 +105,11 @@ def run(
     ] = None,
     placement: Annotated[_Text, _option("--placement", "even or auto, in place of --place.", "HOW")] = None,
     transfers: Annotated[_Text, _option("--transfers", "auto, or manual to leave them to the net.", "HOW")] = None,
-    batch_size: Annotated[_Text, _option("--batch-size", "Samples per step, over all devices together.", "N")] = None,
+    world_size: Annotated[_Text, _option("--world-size", "Ranks of ddp, each a process.", "N")] = None,
+    backend: Annotated[_Text, _option("--backend", "auto, gloo or nccl, between ranks.", "NAME")] = None,
+    batch_size: Annotated[
+        _Text, _option("--batch-size", "Samples per step, over all ranks and devices together.", "N")
+    ] = None,
     microbatches: Annotated[_Text, _option("--microbatches", "Parts of a batch, so that stages overlap.", "N")] = None,
     epochs: Annotated[_Text, _option("--epochs", "Passes over the training data.", "N")] = None,
     steps: Annotated[_Text, _option("--steps", "Optimizer steps, in place of epochs.", "N")] = None,
@@ -128,6 +132,21 @@ def run(
     ] = None,
     clock: Annotated[_Text, _option("--clock", "auto, wall, cuda or virtual.", "NAME")] = None,
     dtype: Annotated[_Text, _option("--dtype", "float32, float64 or bfloat16.", "NAME")] = None,
+    bucket_cap_mb: Annotated[_Text, _option("--bucket-cap-mb", "Of ddp's buckets, in 2^20 bytes.", "X")] = None,
+    gradient_as_bucket_view: Annotated[
+        _Text, _option("--gradient-as-bucket-view", "true: gradients live in ddp's buckets.", "BOOL")
+    ] = None,
+    static_graph: Annotated[
+        _Text, _option("--static-graph", "true: ddp's parameters are the same in every step.", "BOOL")
+    ] = None,
+    find_unused_parameters: Annotated[
+        _Text, _option("--find-unused-parameters", "true: ddp looks for parameters without a gradient.", "BOOL")
+    ] = None,
+    compression: Annotated[_Text, _option("--compression", "none, fp16 or powersgd, of gradients.", "NAME")] = None,
+    faults: Annotated[
+        _Text, _option("--faults", "Trouble on purpose, such as kill:1:5 (rank 1, step 5).", "KIND:RANK:STEP,...")
+    ] = None,
+    timeout_s: Annotated[_Text, _option("--timeout-s", "How long ranks may wait for one of them.", "X")] = None,
     config: Annotated[
         Path | None, typer.Option(help="A TOML or JSON file with an Experiment; options go before it.", metavar="FILE")
     ] = None,
@@ -141,6 +160,8 @@ def run(
         "devices": devices,
         "placement": placement,
         "transfers": transfers,
+        "world_size": world_size,
+        "backend": backend,
         "batch_size": batch_size,
         "microbatches": microbatches,
         "epochs": epochs,
@@ -156,6 +177,13 @@ def run(
         "topology": topology,
         "clock": clock,
         "dtype": dtype,
+        "bucket_cap_mb": bucket_cap_mb,
+        "gradient_as_bucket_view": gradient_as_bucket_view,
+        "static_graph": static_graph,
+        "find_unused_parameters": find_unused_parameters,
+        "compression": compression,
+        "faults": faults,
+        "timeout_s": timeout_s,
     }
     figures = {"bandwidth_gb_per_s": link_bandwidth, "latency_us": link_latency}
     with _as_exit_codes():

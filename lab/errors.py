@@ -71,12 +71,12 @@ class RunError(LabError):
         super().__init__(message)
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str], word: str = "and") -> str:
     """`a, b and c`, for sentences."""
     names = list(names)
     if len(names) < 2:
         return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -33,6 +33,8 @@ class DeviceInfo:
     """Its capacity."""
     simulated: bool
     """True when its times come from the virtual clock."""
+    rank: int = 0
+    """Of which rank it is a device. A device that several ranks share is named once for each: `rank 1 · cpu`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,74 @@ class RunStarted:
     """The net's title, with the class name when it is the user's own."""
     total_steps: int
     versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupJoined:
+    """The ranks have met."""
+
+    world_size: int
+    backend: str
+    """What carries their collectives: gloo, nccl, or gloo with times simulated."""
+    threads_per_rank: int
+    """Threads with which each rank computes on the CPU."""
+    parameters: tuple[str, ...]
+    """Names of what is trained, in the order of `ParametersSummed.sums`."""
+    explain: bool = False
+    """True when collectives are checked against each other before they run, which costs time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Gradients that travel together."""
+
+    index: int
+    """In the order in which they are sent."""
+    parameters: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketsBuilt:
+    """Which gradients ride in which bucket, from this step on."""
+
+    step: int
+    buckets: tuple[Bucket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParametersSummed:
+    """A checksum of each parameter after a step; ranks that train together have the same."""
+
+    step: int
+    rank: int
+    sums: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A rank waits at a gate: before this phase of this step."""
+
+    rank: int
+    step: int
+    phase: Literal["data", "forward", "backward", "synchronise", "update"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The ranks go on."""
+
+    step: int
+    """In which step, from where they waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Something was changed while the run went on."""
+
+    step: int
+    """The first step with it."""
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +289,8 @@ class DeviceTotals:
     transfer_ns: int
     collective_ns: int
     idle_ns: int
+    hidden_ns: int = 0
+    """Of `collective_ns`, what went on beside computation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +306,19 @@ class RunFinished:
 
 Event: TypeAlias = (
     RunStarted
+    | GroupJoined
     | Placed
     | GraphTraced
+    | BucketsBuilt
     | StepFinished
+    | ParametersSummed
     | Span
     | MemorySampled
     | MemoryTraced
     | Evaluated
+    | Paused
+    | Resumed
+    | Changed
     | RankFailed
     | RunFinished
 )

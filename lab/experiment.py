@@ -32,6 +32,7 @@ from pydantic import (
 
 from lab import _wording, checks
 from lab.errors import ExperimentError, Problem
+from lab.faults import FaultField
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -80,6 +81,18 @@ PlacementField = Annotated[
 ]
 
 
+def _split(value: Any) -> Any:
+    """`kill:1:5,nan:0:2`, as in a URL or on the command line, as a list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+FaultsField = Annotated[
+    tuple[FaultField, ...],
+    BeforeValidator(_split),
+    PlainSerializer(lambda faults: [str(fault) for fault in faults], when_used="json"),
+]
+
+
 class Link(BaseModel):
     """The link between two virtual GPUs: a transfer takes latency + bytes / bandwidth and keeps the link busy."""
 
@@ -118,10 +131,26 @@ class Experiment(BaseModel):
     """Layer-path pattern -> device, first match wins; or `even` (by parameters) or `auto` (by measured time)."""
     transfers: Literal["auto", "manual"] = "auto"
     """`auto` moves activations and targets between devices; `manual` leaves that to the net."""
+    world_size: Whole | None = Field(default=None, ge=1, le=1_000_000)
+    """Ranks of `ddp`, each a process with its share of the devices; None takes one for each device, or two that share
+    one."""
+    backend: Literal["auto", "gloo", "nccl"] = "auto"
+    """Of the ranks' communication; `auto` takes nccl when each rank has its own CUDA devices, else gloo."""
     batch_size: Whole = Field(default=64, ge=1, le=65_536)
-    """Samples per optimizer step, over all devices and microbatches together (the global batch)."""
+    """Samples per optimizer step, over all ranks, devices and microbatches together (the global batch)."""
     microbatches: Whole = Field(default=1, ge=1, le=4096)
-    """Parts into which a batch is split so that the stages of model parallelism overlap."""
+    """Parts into which a (local) batch is split: so that the stages of model parallelism overlap, or, in a rank that
+    holds the whole net, to accumulate gradients before they are synchronised."""
+    bucket_cap_mb: Number = Field(default=25, gt=0, le=10_000)
+    """Size of DDP's gradient buckets in 2^20 bytes, as DistributedDataParallel counts it."""
+    gradient_as_bucket_view: bool = False
+    """DDP: gradients are views of the buckets, which saves their memory."""
+    static_graph: bool = False
+    """DDP: the same parameters take part in every step."""
+    find_unused_parameters: bool = False
+    """DDP: look for parameters that take no part in a step, which would otherwise be waited for."""
+    compression: Literal["none", "fp16", "powersgd"] = "none"
+    """DDP: of gradients before they are sent."""
     epochs: Whole = Field(default=10, ge=1, le=10_000)
     """Passes over the training data; ignored when `steps` is given."""
     steps: Whole | None = Field(default=None, ge=1, le=100_000_000)
@@ -150,6 +179,10 @@ class Experiment(BaseModel):
     """Of all times shown; `auto` takes the virtual clock for virtual GPUs, CUDA events for GPUs, else the wall."""
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
     """Of the parameters and activations."""
+    faults: FaultsField = ()
+    """Trouble on purpose (`lab.faults`): written `kill:1:5`, rank 1 is killed before its step 5."""
+    timeout_s: Number = Field(default=20.0, ge=1, le=3600)
+    """Seconds for which ranks may wait for one that does not come, before the run ends and says which."""
 
     @model_validator(mode="before")
     @classmethod
@@ -194,8 +227,10 @@ class Experiment(BaseModel):
     def explicit(self) -> dict[str, Any]:
         """The fewest fields, as plain JSON values, from which `Experiment(**fields)` makes this value again."""
         fields = self.model_dump(mode="json", exclude_none=True)
-        explicit = {name: value for name, value in fields.items() if value != Experiment.model_fields[name].default}
-        for name in ("data", "devices", "placement"):
+        explicit = {
+            name: value for name, value in fields.items() if value != _plain(Experiment.model_fields[name].default)
+        }
+        for name in ("data", "devices", "placement", "world_size"):
             others = _without(explicit, {name})
             if name in explicit and _plain(checks.fill_in(others).get(name)) == explicit[name]:
                 explicit = others

@@ -30,6 +30,7 @@ OPTIMIZER_COPIES = {"sgd": 1, "adam": 2, "adamw": 2}
 
 def place(
     experiment: Experiment,
+    devices: tuple[str, ...],
     net: nn.Module,
     layers: Sequence[str],
     traced: Trace,
@@ -41,6 +42,7 @@ def place(
     """Resolves the Experiment's placement.
 
     Args:
+        devices: of the rank: all of the Experiment's, unless several ranks share them out.
         net: on the CPU.
         layers: its layers' paths.
         traced: one step of it.
@@ -53,11 +55,8 @@ def place(
         PlacementError: when automatic placement finds nothing that fits, or the net has parameters outside its layers.
     """
     order = [*traced.layers, *(path for path in layers if path not in traced.layers)]
-    devices = experiment.devices
     if experiment.placement is None or len(devices) == 1:
-        reason = f"The whole net is on {devices[0]}"
-        reason += f", and a copy of it on {listed(devices[1:])}." if len(devices) > 1 else "."
-        return Placed(dict.fromkeys(order, devices[0]), "given", reason, copies=devices[1:])
+        return Placed(dict.fromkeys(order, devices[0]), "given", _whole(experiment, devices), copies=devices[1:])
     loose = own_parameters(net)
     if loose:
         raise PlacementError(f"{listed(loose)} {'belongs' if len(loose) == 1 else 'belong'} to no layer, {NO_LAYER}")
@@ -71,7 +70,7 @@ def place(
         ]
         return Placed(layers_on, "even", f"Cut evenly by parameters: {listed(shares)}.")
     if experiment.placement == "auto":
-        return _automatic(experiment, net, order, traced, inputs, targets, capacities, hardware)
+        return _automatic(experiment, devices, net, order, traced, inputs, targets, capacities, hardware)
     patterns = dict(experiment.placement)
     problems = placement.problems(patterns, layers)
     if problems:
@@ -79,8 +78,16 @@ def place(
     return Placed(placement.resolve(patterns, order), "given", "As given.")
 
 
+def _whole(experiment: Experiment, devices: tuple[str, ...]) -> str:
+    if (experiment.world_size or 1) > 1:
+        return f"Each of the {experiment.world_size} ranks holds the whole net."
+    reason = f"The whole net is on {devices[0]}"
+    return f"{reason}, and a copy of it on {listed(devices[1:])}." if len(devices) > 1 else f"{reason}."
+
+
 def _automatic(
     experiment: Experiment,
+    devices: tuple[str, ...],
     net: nn.Module,
     order: Sequence[str],
     traced: Trace,
@@ -103,9 +110,9 @@ def _automatic(
         for path in order
         if path in traced.layers
     ]
-    layers = placement.balance(costs, dict(capacities))
-    layers.update({path: experiment.devices[-1] for path in order if path not in layers})
-    expected = dict.fromkeys(experiment.devices, 0)
+    layers = placement.balance(costs, {device: capacities[device] for device in devices})
+    layers.update({path: devices[-1] for path in order if path not in layers})
+    expected = dict.fromkeys(devices, 0)
     for cost in costs:
         expected[layers[cost.path]] += cost.time_ns
     stages = listed([f"{ns / 1e6:.2f} ms on {device}" for device, ns in expected.items()])

@@ -9,16 +9,14 @@ print(run.result())
 from __future__ import annotations
 
 import contextlib
-import pickle
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lab import readiness
 from lab.errors import RunError
@@ -27,20 +25,25 @@ from lab.events import (
     Event,
     MemorySampled,
     MemoryTraced,
+    Paused,
     RankFailed,
     RunFinished,
-    RunStarted,
     Span,
     StepFinished,
 )
-from lab.experiment import Experiment
+from lab.experiment import Experiment, Link
 from lab.state import RunState
+from lab.workers.conductor import Conductor
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from lab.timing.recorder import WaitFinder
+    from lab.faults import Fault
+    from lab.workers.supervisor import Supervisor
 
+POLL_SECONDS = 0.2
+STARTING_SECONDS = 60.0
+"""How long the processes of a run may take to start before it can be paused."""
 STOP_SECONDS = 0.7
 """How long a worker may take to stop by itself before it is killed."""
 MAX_BUFFERED = 100_000
@@ -79,14 +82,16 @@ def start(experiment: Experiment, net: nn.Module | Callable[[], nn.Module] | Non
 
 
 class Run:
-    """A run in a worker process. Iterate it for its events, or read `state`, which a thread keeps up to date."""
+    """A run in worker processes. Iterate it for its events, or read `state`, which a thread keeps up to date."""
 
-    def __init__(self, experiment: Experiment, net: Any = None) -> None:
+    def __init__(self, experiment: Experiment, net: Any = None, *, explain: bool = False) -> None:
         from lab.workers import launch
 
         launch.refuse_in_worker()
         self.id = uuid.uuid4().hex[:12]
         self.experiment = experiment
+        self.explain = explain
+        """Whether collectives are checked against each other before they run, which costs time."""
         self.state = RunState()
         self.lock = threading.RLock()
         """Hold it while reading several things from `state`."""
@@ -95,10 +100,10 @@ class Run:
         self._last_read = float("-inf")
         self._done = False
         self._stop_at: float | None = None
-        self._worker: launch.Worker | None = None
+        self._net = net
         self._payload = _pickled(net)
-        self._waits: WaitFinder | None = None
-        self._step_spans: list[Span] = []
+        self._supervisor: Supervisor | None = None
+        self._conductor: Conductor | None = None
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._supervise, name=f"lab-run-{self.id}", daemon=True)
         self._thread.start()
@@ -110,16 +115,79 @@ class Run:
         """True when the run has ended and its process is gone."""
         return self._done
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process numbers of the ranks, in their order; empty before they have started and after the end."""
+        with self.lock:
+            return self._supervisor.pids if self._supervisor is not None else ()
+
     def stop(self) -> None:
-        """Asks the run to stop after its current step; returns at once. A worker that does not is killed in time for
-        the run to end within a second."""
+        """Asks the run to stop after its current step; returns at once. Workers that do not are killed in time for the
+        run to end within a second."""
         with self.lock:
             if self._done or self._stop_at is not None:
                 return
             self._stop_at = time.monotonic() + STOP_SECONDS
-            if self._worker is not None:
-                with contextlib.suppress(OSError):
-                    self._worker.pipe.send_bytes(b"stop")
+            if self._conductor is not None:
+                self._conductor.stop()
+
+    def pause(self) -> None:
+        """Has all ranks wait at the start of a step; `state.status` is `paused` as soon as they do. They then compute
+        nothing."""
+        with self._conducting() as conductor:
+            conductor.pause()
+
+    def resume(self) -> None:
+        """Lets a paused run go on."""
+        with self._conducting() as conductor:
+            self._publish(conductor.resume())
+
+    def step(self, phase: bool = False) -> None:
+        """Lets a paused run go on by one step, or by one phase of a step: data, forward, backward, synchronise, update.
+        A run that is not paused is paused."""
+        with self._conducting() as conductor:
+            self._publish(conductor.step(1) if phase else conductor.step())
+
+    def change(self, *, lr: float | None = None, link: Link | None = None) -> None:
+        """Changes the learning rate, or the link between ranks, for all ranks before the same step.
+
+        Raises:
+            ExperimentError: for a value that an Experiment would refuse.
+        """
+        settings: dict[str, Any] = {}
+        if lr is not None:
+            settings["lr"] = self.experiment.replace(lr=lr).lr
+        if link is not None:
+            settings["link"] = Link.model_validate(link).model_dump()
+        with self._conducting() as conductor:
+            self._publish(conductor.change(settings))
+
+    def inject(self, fault: Fault | str) -> None:
+        """Lets something go wrong, now: `run.inject("kill:1")`. Its step counts as now when it has gone by.
+
+        Raises:
+            ExperimentError: for a fault that there is not, or a rank that this run has not.
+        """
+        checked = self.experiment.replace(faults=[str(fault)]).faults[0]
+        with self._conducting() as conductor:
+            self._publish(conductor.change({"fault": str(checked)}))
+
+    def again(self) -> Run:
+        """The same run once more. When this one failed, collectives are checked against each other this time, which
+        costs time and may name the cause more exactly."""
+        return Run(self.experiment, self._net, explain=self.state.status == "failed" and self._several_ranks)
+
+    @property
+    def _several_ranks(self) -> bool:
+        return (self.experiment.world_size or 1) > 1
+
+    @contextlib.contextmanager
+    def _conducting(self) -> Iterator[Conductor]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._conductor is not None or self._done, timeout=STARTING_SECONDS)
+            if self._conductor is None or self._done:
+                raise RunError(f"run {self.id} is over, or has not started yet")
+            yield self._conductor
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for the end, at most `timeout` seconds; True when the run has ended."""
@@ -175,104 +243,95 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self.id}: {self.state.status}, step {self.state.step}>"
 
-    # -- the thread that watches over the worker ---------------------------------------------------------------------
+    # -- the thread that watches over the workers --------------------------------------------------------------------
 
     def _supervise(self) -> None:
-        from lab.workers import entry, launch
         from lab.workers.failure import from_exception
+        from lab.workers.supervisor import Supervisor
 
         try:
-            worker = launch.launch(entry.main, self.id, self.experiment.to_json(), self._payload)
+            supervisor = Supervisor(self.id, self.experiment, self._payload, explain=self.explain)
         except Exception as error:  # noqa: BLE001 - whatever keeps a process from starting is the run's failure
-            self._end([from_exception(error)])
+            self._end([from_exception(error)], [])
             return
-        with self.lock:
-            self._worker = worker
-            if self._stop_at is not None:
-                with contextlib.suppress(OSError):
-                    worker.pipe.send_bytes(b"stop")
         try:
-            self._watch(worker)
+            with self._changed:
+                self._supervisor = supervisor
+                self._conductor = Conductor(supervisor.world_size, supervisor.send)
+                if self._stop_at is not None:
+                    self._conductor.stop()
+                self._changed.notify_all()
+            self._watch(supervisor)
         finally:
-            worker.kill()
-            exit_code = self._exit_code(worker)
             with self.lock:
-                self._worker = None
-                worker.close()
-            self._end(self._last_words(exit_code))
+                self._conductor = self._supervisor = None
+            supervisor.close()
+            self._end(supervisor.failures, list(supervisor.finished.values()))
 
-    def _watch(self, worker: Any) -> None:
-        """Reads until the worker has said its last word, died, or not stopped in time."""
-        while self.state.finished is None:
-            left = None if self._stop_at is None else self._stop_at - time.monotonic()
-            if left is not None and left <= 0:
+    def _watch(self, supervisor: Supervisor) -> None:
+        """Reads until the ranks have said their last words, one has failed, or they have not stopped in time."""
+        from lab.workers.inbox import Inbox
+
+        inbox = Inbox()
+        while not supervisor.over:
+            left = POLL_SECONDS if self._stop_at is None else self._stop_at - time.monotonic()
+            if left <= 0:
                 return
-            ready = wait([worker.pipe, worker.process.sentinel], min(0.2, left) if left is not None else 0.2)
-            if worker.pipe in ready:
-                try:
-                    self._receive(pickle.loads(worker.pipe.recv_bytes()))
-                except (EOFError, OSError):
-                    return
-            elif ready:
-                return
+            for rank, batch in supervisor.read(min(POLL_SECONDS, left)):
+                events = inbox.take(rank, batch)
+                with self._changed:
+                    while len(self._buffer) > MAX_BUFFERED and self._is_read() and self._stop_at is None:
+                        self._changed.wait(0.1)
+                    self._publish(self._conducted(events))
+            if inbox.divergence is not None:
+                supervisor.diverged(inbox.divergence)
+            supervisor.watching_time = self._conductor is None or not self._conductor.together
 
-    @staticmethod
-    def _exit_code(worker: Any) -> int | None:
-        worker.process.join()
-        code: int | None = worker.process.exitcode
-        return code
+    def _conducted(self, events: list[Event]) -> list[Event]:
+        """The events, with what the ranks' waiting at gates means for the run in place of each rank's word."""
+        told: list[Event] = []
+        for event in events:
+            if isinstance(event, Paused):
+                told += self._conductor.waits(event) if self._conductor is not None else []
+            else:
+                told.append(event)
+        return told
 
-    def _last_words(self, exit_code: int | None) -> list[Event]:
-        """What the worker left unsaid."""
-        from lab.workers.failure import from_exit
-
-        if self.state.finished is not None:
-            return []
-        seconds = time.monotonic() - self._began
-        if self._stop_at is not None:
-            return [RunFinished("stopped", self.state.step, seconds, self._totals())]
-        words: list[Event] = [] if self.state.failures else [from_exit(exit_code)]
-        return [*words, RunFinished("failed", self.state.step, seconds, self._totals())]
-
-    def _totals(self) -> dict[str, DeviceTotals]:
-        """From the spans that arrived, for a worker that could not add them up itself."""
-        totals = {}
-        for device in self.state.device_names:
-            kinds = self.state.totals[device]
-            transfer, collective = kinds["transfer"], kinds["collective"]
-            busy = sum(kinds.values()) - transfer - collective - kinds["wait"]
-            idle = max(0, self.state.elapsed_ns - busy - transfer - collective)
-            totals[device] = DeviceTotals(busy, transfer, collective, idle)
-        return totals
-
-    def _end(self, words: list[Event]) -> None:
-        if words and not isinstance(words[-1], RunFinished):
-            words = [*words, RunFinished("failed", 0, 0.0, {})]
+    def _end(self, failures: list[RankFailed], finished: list[RunFinished]) -> None:
+        """Publishes the run's last words, made of the ranks'."""
+        state: Literal["finished", "stopped", "failed"] = "finished"
+        stopping = self._stop_at is not None
+        if stopping and not any(word.state == "failed" for word in finished):
+            failures = []  # what was killed because it did not stop in time has not failed
+        if failures:
+            state = "failed"
+        elif stopping and not (finished and all(word.state == "finished" for word in finished)):
+            state = "stopped"
+        totals = self._totals()
+        for word in finished:
+            totals.update(word.totals)
+        last = RunFinished(
+            state,
+            min((word.steps for word in finished), default=self.state.step),
+            max((word.wall_seconds for word in finished), default=time.monotonic() - self._began),
+            totals,
+            sum(word.dropped_spans for word in finished),
+        )
         with self._changed:
-            self._publish(words)
+            self._publish([*failures, last])
             self._done = True
             self._changed.notify_all()
 
+    def _totals(self) -> dict[str, DeviceTotals]:
+        """From the spans that arrived, for ranks that could not add them up themselves."""
+        from lab.timing.recorder import total
+
+        state = self.state
+        return {
+            device: total(state.totals[device], state.hidden[device], state.elapsed_ns) for device in state.device_names
+        }
+
     # -- events ------------------------------------------------------------------------------------------------------
-
-    def _receive(self, batch: list[Any]) -> None:
-        from lab.timing.recorder import WaitFinder, as_event
-
-        events: list[Event] = []
-        for item in batch:
-            event = as_event(item)
-            if isinstance(event, Span):
-                self._step_spans.append(event)
-            elif isinstance(event, RunStarted):
-                self._waits = WaitFinder([device.name for device in event.devices])
-            elif isinstance(event, StepFinished) and self._waits is not None:
-                events += self._waits.waits(self._step_spans)
-                self._step_spans.clear()
-            events.append(event)
-        with self._changed:
-            while len(self._buffer) > MAX_BUFFERED and self._is_read() and self._stop_at is None:
-                self._changed.wait(0.1)
-            self._publish(events)
 
     def _publish(self, events: list[Event]) -> None:
         self.state.apply_all(events)

@@ -9,22 +9,28 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lab.events import (
+    Bucket,
+    BucketsBuilt,
     Evaluated,
     Event,
     GraphTraced,
+    GroupJoined,
     MemorySampled,
     MemoryTraced,
+    Paused,
     Placed,
     PlacementGraph,
     RankFailed,
+    Resumed,
     RunFinished,
     RunStarted,
     Span,
     SpanKind,
     StepFinished,
 )
+from lab.timing.overlap import hidden_ns
 
-Status = Literal["starting", "running", "finished", "stopped", "failed"]
+Status = Literal["starting", "running", "paused", "finished", "stopped", "failed"]
 
 SERIES_POINTS = 1_000
 """Most points of a curve: what a browser redraws in place ten times a second."""
@@ -90,11 +96,19 @@ class RunState:
         self.graph: PlacementGraph | None = None
         self.finished: RunFinished | None = None
         self.failures: list[RankFailed] = []
+        self.group: GroupJoined | None = None
+        """The ranks; None for a run in one process."""
+        self.buckets: tuple[Bucket, ...] = ()
+        """Which gradients ride together, as laid out last."""
+        self.paused: Paused | None = None
+        """Where the ranks wait, while they are paused."""
         self.step = 0
-        """Steps finished so far."""
+        """Steps that all ranks have finished so far."""
         self.samples = 0
         self.loss: dict[int, Series] = defaultdict(Series)
-        """Rank -> loss over steps."""
+        """Rank -> its loss over steps, of its share of the batch."""
+        self.mean_loss = Series()
+        """The loss of the global batch over steps: the mean of the ranks'."""
         self.last_loss: float | None = None
         self.evaluations: deque[Evaluated] = deque(maxlen=1_000)
         self.spans: dict[int, list[Span]] = {}
@@ -108,9 +122,12 @@ class RunState:
         self.memory: dict[str, DeviceMemory] = defaultdict(DeviceMemory)
         self.memory_traces: dict[str, MemoryTraced] = {}
         """Virtual GPU -> what its memory was used for in the last step that was traced."""
+        self.hidden: dict[str, int] = defaultdict(int)
+        """Device -> nanoseconds of collectives that went on beside its computation, over the whole run."""
         self.elapsed_ns = 0
         """End of the last step, on the run's clock."""
         self._step_seconds: deque[float] = deque(maxlen=64)
+        self._losses: dict[int, list[float]] = {}
 
     def apply_all(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -132,6 +149,14 @@ class RunState:
                 self.evaluations.append(event)
             case RunStarted():
                 self.started, self.status = event, "running"
+            case GroupJoined():
+                self.group = event
+            case BucketsBuilt():
+                self.buckets = event.buckets
+            case Paused():
+                self.paused, self.status = event, "paused"
+            case Resumed():
+                self.paused, self.status = None, "running"
             case Placed():
                 self.placed = event
             case GraphTraced():
@@ -141,7 +166,7 @@ class RunState:
                 self.failures.append(event)
                 self.failures.sort(key=lambda failure: not failure.primary)
             case RunFinished():
-                self.finished, self.status = event, event.state
+                self.finished, self.status, self.paused = event, event.state, None
 
     def _add_span(self, span: Span) -> None:
         self.totals[span.device][span.kind] += span.duration_ns
@@ -162,14 +187,30 @@ class RunState:
             kept.append(span)
 
     def _add_step(self, event: StepFinished) -> None:
-        self.step = max(self.step, event.step + 1)
         self.samples += event.samples
         self.elapsed_ns = max(self.elapsed_ns, event.end_ns)
-        self.last_loss = event.loss
         self.loss[event.rank].add(event.step, event.loss)
         self._step_seconds.append(event.seconds)
+        rows = [
+            (s.device, 0, 0, s.kind, "", s.start_ns, s.end_ns)
+            for s in self.spans.get(event.step, ())
+            if s.rank == event.rank
+        ]
+        for device, ns in hidden_ns(rows).items():
+            self.hidden[device] += ns
+        losses = self._losses.setdefault(event.step, [])
+        losses.append(event.loss)
+        if len(losses) == self.world_size:
+            del self._losses[event.step]
+            self.step = max(self.step, event.step + 1)
+            self.last_loss = sum(losses) / len(losses)
+            self.mean_loss.add(event.step, self.last_loss)
 
     # -- what views ask ------------------------------------------------------------------------------------------
+
+    @property
+    def world_size(self) -> int:
+        return self.group.world_size if self.group else 1
 
     @property
     def step_seconds(self) -> float | None:
@@ -207,6 +248,9 @@ class RunState:
         if not self.elapsed_ns or not (totals or device in self.device_names):
             return {}
         work: dict[SpanKind, int] = {kind: ns for kind, ns in totals.items() if kind != "wait"}
+        if "collective" in work:
+            # What went on beside computation took no time of the device's own.
+            work["collective"] = max(0, work["collective"] - self.hidden.get(device, 0))
         occupied = sum(work.values())
         whole = max(self.elapsed_ns, occupied)
         shares: dict[SpanKind, float] = {kind: ns / whole for kind, ns in work.items()}

@@ -4,38 +4,44 @@ from __future__ import annotations
 
 import math
 import platform
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 import lab
-from lab import data, devices, nets, placing, strategies, timing, vgpu
+from lab import checks, data, nets, placing, rank_devices, strategies, timing, vgpu
 from lab.data import Dataset
-from lab.data.batches import batches
 from lab.events import (
     Clock,
     DataSource,
-    DeviceInfo,
     DeviceTotals,
     Evaluated,
     Event,
     GraphTraced,
+    GroupJoined,
+    ParametersSummed,
+    Paused,
+    Placed,
+    PlacementGraph,
     RunStarted,
     Span,
     StepFinished,
 )
 from lab.experiment import Experiment, Link
+from lab.faults import Fault
 from lab.graph import trace
 from lab.layers import layer_paths
+from lab.schedule import schedule, total_steps
 from lab.strategies.base import Job, Strategy, loss_function
 from lab.timing.recorder import Recorder, SpanRow
-from lab.vgpu import profiles
-from lab.vgpu.links import LinkModel
+from lab.workers.checksum import Checksum
+from lab.workers.control import Control, GatePhase, phase_of, position, step_of
 from lab.workers.failure import NotFiniteLossError
+from lab.workers.group import Group
+from lab.workers.injector import Injector
 
 Emit = Callable[[list[Event | SpanRow]], None]
 
@@ -44,18 +50,21 @@ class Training:
     """One rank's run.
 
     Args:
+        group: the ranks of the run.
         emit: takes events in batches.
-        stop: set when the run is to end after the step it is at.
+        control: what the parent asks of this rank.
     """
 
-    def __init__(self, run_id: str, emit: Emit, stop: threading.Event) -> None:
+    def __init__(self, run_id: str, group: Group, emit: Emit, control: Control) -> None:
         self.run_id = run_id
         self.state: Literal["finished", "stopped"] = "finished"
+        self._group = group
         self._send = emit
-        self._stop = stop
+        self._control = control
         self._recorder: Recorder | None = None
         self._began = time.monotonic()
         self._bad_loss: StepFinished | None = None
+        self._step = 0
 
     def run(self, experiment: Experiment, own_net: Any = None) -> None:
         """Trains to the end, or until stopped.
@@ -63,55 +72,87 @@ class Training:
         Raises:
             NotFiniteLossError: when the loss becomes NaN or infinite.
         """
+        group = self._group
+        devices = checks.rank_devices(experiment.devices, group.world_size, group.rank)
         clock = timing.clock_for(experiment.devices, experiment.clock)
         if clock == "virtual":
             # A virtual GPU is one core of this machine: so its measured times do not depend on how many cores are free,
             # and small operations do not spend theirs on waking threads.
             torch.set_num_threads(1)
-        net = build_net(experiment, own_net)
+        elif group.world_size > 1:
+            torch.set_num_threads(max(1, rank_devices.cores() // group.world_size))
+        net = build_net(experiment, own_net, group.rank)
         dataset = data.load(experiment.data or "mnist")
         dtype = getattr(torch, experiment.dtype)
         net = net.to(dtype)
-        inputs, targets = dataset.train_inputs, dataset.train_targets
-        steps = experiment.steps or experiment.epochs * math.ceil(len(inputs) / experiment.batch_size)
+        self._about = rank_devices.enable(experiment)
+        injector = Injector(experiment.faults, group)
+        injector.joining()
+        group.join()
 
-        started = self._started(experiment, net, clock, dataset.source, steps)
-        example = (_typed(inputs[: experiment.batch_size], dtype), targets[: experiment.batch_size])
+        plan = self._plan(experiment, net, dataset, dtype, clock) if group.rank == 0 else None
+        placed, graph = group.share(plan)
+        lanes = rank_devices.lane_names(experiment.devices, group.world_size, group.rank)
+        timer = timing.make_timer(clock, devices, group.agree)
+        recorder = Recorder(timer, devices, self._emit, group.rank, experiment.microbatches, lanes)
+        self._recorder = recorder
+        with recorder.paused():
+            layers = rank_devices.own_placement(placed, experiment.devices, devices)
+            job = Job(experiment, net, layers, graph, recorder, group, self._enter, injector)
+            strategy = strategies.load(experiment.strategy)(job)
+        self._control.on_wait = self._wait_at_gate
+        self._control.on_shift = timer.shift
+        self._injector = injector
+        self._began = time.monotonic()
+        self._train(strategy, recorder, dataset, experiment, dtype)
+
+    def _plan(
+        self, experiment: Experiment, net: nn.Module, dataset: Dataset, dtype: torch.dtype, clock: Clock
+    ) -> tuple[Placed, PlacementGraph]:
+        """Says what is going to be trained, and finds out which layer lives where."""
+        group = self._group
+        inputs, targets = dataset.train_inputs, dataset.train_targets
+        started = self._started(experiment, net, clock, dataset.source, total_steps(experiment, len(inputs)))
+        size = experiment.batch_size // group.world_size
+        example = (_typed(inputs[:size], dtype), targets[:size])
         layers = layer_paths(net)
         traced = trace(net, layers, *example)
         hardware = vgpu.current().model if clock == "virtual" else None
-        capacities = {info.name: info.memory_bytes for info in started.devices}
-        placed = placing.place(experiment, net, layers, traced, *example, capacities, hardware)
+        own = checks.rank_devices(experiment.devices, group.world_size, 0)
+        capacities = dict(zip(own, (info.memory_bytes for info in started.devices), strict=False))
+        placed = placing.place(experiment, own, net, layers, traced, *example, capacities, hardware)
         graph = traced.placed(placed.layers)
-        self._emit([started, placed, GraphTraced(graph)])
-
-        timer = timing.make_timer(clock, experiment.devices)
-        recorder = Recorder(timer, experiment.devices, self._emit, microbatches=experiment.microbatches)
-        self._recorder = recorder
-        with recorder.paused():
-            strategy = strategies.load(experiment.strategy)(Job(experiment, net, placed.layers, graph, recorder))
-        self._began = time.monotonic()
-        self._train(strategy, recorder, dataset, experiment, steps, dtype)
+        events: list[Event | SpanRow] = [started]
+        if group.world_size > 1:
+            trained = tuple(name for name, parameter in net.named_parameters() if parameter.requires_grad)
+            events.append(GroupJoined(group.world_size, group.backend, torch.get_num_threads(), trained, group.explain))
+        self._emit([*events, placed, GraphTraced(graph)])
+        return placed, graph
 
     def _train(
-        self,
-        strategy: Strategy,
-        recorder: Recorder,
-        dataset: Dataset,
-        experiment: Experiment,
-        steps: int,
-        dtype: torch.dtype,
+        self, strategy: Strategy, recorder: Recorder, dataset: Dataset, experiment: Experiment, dtype: torch.dtype
     ) -> None:
         inputs, targets = dataset.train_inputs, dataset.train_targets
+        steps, control = total_steps(experiment, len(inputs)), self._control
+        checksum = Checksum(strategy.net) if self._group.world_size > 1 else None
         evaluated = -1
-        for step, (epoch, indices, last) in enumerate(_schedule(len(inputs), experiment, steps)):
+        for step, (epoch, indices, last) in enumerate(schedule(len(inputs), experiment, self._group.rank)):
+            self._step = step
+            self._enter("data")
+            if control.stopped:
+                step -= 1
+                break
+            for name, value in control.settings().items():
+                self._change(strategy, name, value)
             with recorder.span("data", ["cpu"], "batch"):
                 x, y = _typed(inputs[indices], dtype), targets[indices]
             loss = strategy.train_step(x, y)
+            if checksum is not None:
+                recorder.report([ParametersSummed(step, self._group.rank, checksum.sums())])
             recorder.finish_step(loss, len(indices))
             if step == 0:
                 recorder.flush()
-            if self._bad_loss is not None or self._stop.is_set():
+            if self._bad_loss is not None:
                 break
             if last:
                 evaluated = step
@@ -122,10 +163,34 @@ class Training:
                 f"the loss became {self._bad_loss.loss} at step {self._bad_loss.step}, "
                 f"with a learning rate of {experiment.lr}"
             )
-        if self._stop.is_set() and step < steps - 1:
+        if control.stopped and step < steps - 1:
             self.state = "stopped"
         elif evaluated != step:
             self._evaluate(strategy, recorder, dataset, experiment, dtype, step, epoch)
+        self._group.at(step, "done")
+
+    def _enter(self, phase: GatePhase) -> None:
+        """The step comes to its next phase: waits if the parent says so, and lets happen what is to go wrong."""
+        step = self._step
+        self._group.at(step, phase)
+        self._control.gate(position(step, phase))
+        self._injector.at(step, phase)
+
+    def _wait_at_gate(self, gate: int) -> None:
+        """Everything so far is shown before a pause."""
+        if self._recorder is not None:
+            self._recorder.flush(wait=True)
+        self._send([Paused(self._group.rank, step_of(gate), phase_of(gate))])
+
+    def _change(self, strategy: Strategy, name: str, value: Any) -> None:
+        """Changes something while the run goes on; the parent has checked it, and all ranks do it before one step."""
+        if name == "lr":
+            for group in strategy.optimizer.param_groups:
+                group["lr"] = value
+        elif name == "fault":
+            self._injector.add(Fault.read(value))
+        elif name == "link":
+            self._injector.relink(Link(**value))
 
     def _evaluate(
         self,
@@ -137,37 +202,47 @@ class Training:
         step: int,
         epoch: int,
     ) -> None:
-        """Loss and accuracy on the test split; takes no time on the run's clock."""
+        """Loss and accuracy on the test split, each rank on its share; takes no time on the run's clock."""
+        group = self._group
+        group.at(step, "evaluation")
         size = max(64, experiment.batch_size)
-        loss, correct, count = 0.0, 0, 0
+        share = slice(group.rank, None, group.world_size)
+        inputs, targets = dataset.test_inputs[share].split(size), dataset.test_targets[share].split(size)
+        sums = torch.zeros(3, dtype=torch.float64)  # loss, correct, count
         with recorder.paused():
-            for x, y in zip(dataset.test_inputs.split(size), dataset.test_targets.split(size), strict=True):
-                if self._stop.is_set():
+            for x, y in zip(inputs, targets, strict=True):
+                if self._control.stopped and group.world_size == 1:
                     return
                 outputs = vgpu.peek(strategy.predict(_typed(x, dtype))).to("cpu", torch.float32)
-                loss += loss_function(outputs, y).item() * y.numel()
-                correct += int((outputs.argmax(-1) == y).sum())
-                count += y.numel()
-        self._emit([Evaluated(step, epoch, "test", loss / count, correct / count, len(dataset.test_inputs))])
+                correct = int((outputs.argmax(-1) == y).sum())
+                sums += torch.tensor([loss_function(outputs, y).item() * y.numel(), correct, y.numel()])
+            loss, correct, count = group.sum(sums).tolist()
+        if group.rank == 0:
+            self._emit([Evaluated(step, epoch, "test", loss / count, correct / count, len(dataset.test_inputs))])
 
     def _emit(self, batch: list[Event | SpanRow]) -> None:
         """Sends a batch; nothing is sent of what comes after a loss that is no number."""
-        for position, item in enumerate(batch):
+        for index, item in enumerate(batch):
             if isinstance(item, StepFinished) and not math.isfinite(item.loss):
                 self._bad_loss = item
-                batch = batch[: position + 1]
+                batch = batch[: index + 1]
                 break
         if self._bad_loss is None or batch[-1:] == [self._bad_loss]:
             self._send(batch)
 
     def _started(
-        self, experiment: Experiment, net: nn.Module, clock: Clock, source: DataSource, steps: int
+        self,
+        experiment: Experiment,
+        net: nn.Module,
+        clock: Clock,
+        source: DataSource,
+        steps: int,
     ) -> RunStarted:
         entry = nets.REGISTRY.get(experiment.net)
         return RunStarted(
             run_id=self.run_id,
             experiment=experiment.to_dict(),
-            devices=tuple(map(_enable_devices(experiment), experiment.devices)),
+            devices=rank_devices.of_all_ranks(experiment, self._about),
             clock=clock,
             data=source,
             net=entry.title if entry else f"{type(net).__name__} (your own)",
@@ -193,57 +268,21 @@ class Training:
         return self._recorder.totals() if self._recorder else {}
 
 
-def build_net(experiment: Experiment, own_net: Any) -> nn.Module:
-    """The net, initialised from the Experiment's seed; a module of the user's keeps the parameters that it has."""
-    torch.manual_seed(experiment.seed)
+def build_net(experiment: Experiment, own_net: Any, rank: int = 0) -> nn.Module:
+    """The net, initialised from the Experiment's seed; a module of the user's keeps the parameters that it has.
+
+    Other ranks start from other seeds: what makes their copies equal is DDP, which sends them those of rank 0.
+    """
+    torch.manual_seed(experiment.seed + rank)
     if own_net is None:
         return nets.build(experiment.net, data.REGISTRY[experiment.data or "mnist"].spec)
     module: nn.Module = own_net if isinstance(own_net, nn.Module) else own_net()
     return module
 
 
-def _schedule(samples: int, experiment: Experiment, steps: int) -> Iterator[tuple[int, Tensor, bool]]:
-    """(epoch, indices of a batch, whether the epoch ends with it) for each step. The order is that of a DataLoader's
-    RandomSampler with a generator of the same seed."""
-    generator = torch.Generator().manual_seed(experiment.seed)
-    per_epoch = math.ceil(samples / experiment.batch_size)
-    done = 0
-    for epoch in range(math.ceil(steps / per_epoch)):
-        for number, indices in enumerate(batches(samples, experiment.batch_size, generator)):
-            if done == steps:
-                return
-            done += 1
-            yield epoch, indices, number == per_epoch - 1
-
-
 def _typed(inputs: Tensor, dtype: torch.dtype) -> Tensor:
     """Images in the Experiment's dtype; tokens stay integers."""
     return inputs.to(dtype) if inputs.is_floating_point() else inputs
-
-
-def _enable_devices(experiment: Experiment) -> Callable[[str], DeviceInfo]:
-    """Makes the virtual GPUs that the Experiment names, and tells what each device is."""
-    virtual = [int(device[5:]) for device in experiment.devices if device.startswith("vgpu")]
-    profile = profiles.find(experiment.hardware) if virtual else profiles.get(profiles.DEFAULT)
-    capacity = max(1, round(experiment.memory_mb * 1e6)) if experiment.memory_mb else profile.capacity_bytes
-    if virtual:
-        given = experiment.link
-        link = given if given is None or isinstance(given, str) else _model(given)
-        timing = None if experiment.timing == "auto" else experiment.timing
-        vgpu.enable(max(virtual) + 1, profile, link, capacity, experiment.topology, timing)
-    title = profile.title
-    if virtual and vgpu.current().model is not None:
-        title += ", modelled"
-    real = {device.name: device for device in devices.available()} if len(virtual) < len(experiment.devices) else {}
-
-    def about(name: str) -> DeviceInfo:
-        return real[name] if name in real else DeviceInfo(name, title, capacity, True)
-
-    return about
-
-
-def _model(link: Link) -> LinkModel:
-    return LinkModel(link.bandwidth_gb_per_s, round(link.latency_us * 1000))
 
 
 def _versions() -> dict[str, str]:

@@ -1,28 +1,43 @@
-"""The order of the samples: which of them make up each batch of an epoch."""
+"""The order of the samples: which of them make up each batch of an epoch, for each rank."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
+from torch.utils.data import DistributedSampler
 
 
-def batches(n_samples: int, batch_size: int, generator: Generator) -> Iterator[Tensor]:
-    """One epoch of shuffled index tensors, int64 (batch_size,); the last one is shorter when the sizes do not divide.
+def batches(
+    n_samples: int, batch_size: int, *, seed: int, epoch: int, rank: int = 0, world_size: int = 1
+) -> Iterator[Tensor]:
+    """One epoch of shuffled index tensors for one rank, int64 (batch_size / world_size,); the last may be shorter.
 
-    The same batches as PyTorch's own classes give from the same generator, epoch after epoch, without their Python
-    work for every sample:
+    The order is PyTorch's DistributedSampler's: one permutation for all ranks, seeded by `seed + epoch`, dealt out like
+    cards. So the ranks' local batches of a step make up the same global batch whatever their number, and training on
+    several devices can be held against training on one. When the samples cannot be dealt out evenly, the first ones are
+    dealt again, so that every rank has as many.
 
-        sampler = RandomSampler(range(n_samples), generator=generator)
-        BatchSampler(sampler, batch_size, drop_last=False)
+    Args:
+        batch_size: of the global batch.
 
     Raises:
-        ValueError: when there are no samples, or no room for one in a batch.
+        ValueError: when there are no samples, or the global batch cannot be split evenly.
     """
-    if n_samples < 1 or batch_size < 1:
-        raise ValueError(f"n_samples ({n_samples}) and batch_size ({batch_size}) must both be at least 1")
-    yield from torch.split(torch.randperm(n_samples, generator=generator), batch_size)
-    # RandomSampler draws one more permutation, for samples past a whole pass, and uses none of it. Without this draw
-    # the generator would be in another state, and the second epoch in another order.
-    torch.randperm(n_samples, generator=generator)
+    if n_samples < 1 or batch_size < 1 or batch_size % world_size:
+        raise ValueError(
+            f"n_samples ({n_samples}) must be at least 1, and batch_size ({batch_size}) a multiple of world_size "
+            f"({world_size})"
+        )
+    samples: Any = range(n_samples)
+    sampler: DistributedSampler[int] = DistributedSampler(samples, world_size, rank, shuffle=True, seed=seed)
+    sampler.set_epoch(epoch)
+    yield from torch.tensor(list(sampler)).split(batch_size // world_size)
+
+
+def steps_per_epoch(n_samples: int, batch_size: int, world_size: int = 1) -> int:
+    """Optimizer steps in one epoch, the last and maybe smaller batch included."""
+    per_rank = -(-n_samples // world_size)
+    return -(-per_rank // (batch_size // world_size))

@@ -25,6 +25,8 @@ class StrategyEntry:
     """True when it can use more than one device."""
     takes_placement: bool = False
     """True when its devices can hold different layers, so it takes a placement, and microbatches to overlap them."""
+    several_ranks: bool = False
+    """True when it runs in several processes, and so takes a world size."""
 
 
 REGISTRY: dict[str, StrategyEntry] = {
@@ -49,6 +51,15 @@ REGISTRY: dict[str, StrategyEntry] = {
         "Each device holds a copy of the net and takes a share of the batch; the gradients are added up.",
         ("vgpu:0", "vgpu:1"),
         several_devices=True,
+    ),
+    "ddp": StrategyEntry(
+        "lab.strategies.ddp",
+        "Distributed data parallel",
+        "A process for each rank with a full copy of the net; gradients are averaged while they are computed.",
+        ("cpu",),
+        several_devices=True,
+        takes_placement=True,
+        several_ranks=True,
     ),
 }
 NAMES = tuple(REGISTRY)

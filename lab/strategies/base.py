@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +16,9 @@ from lab.events import PlacementGraph
 from lab.experiment import Experiment
 from lab.layers import LayerHooks
 from lab.timing.recorder import Recorder
+from lab.workers.control import GatePhase
+from lab.workers.group import Group
+from lab.workers.injector import Injector
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,20 @@ class Job:
     """Layer path -> device, in the order in which the net runs the layers."""
     graph: PlacementGraph | None
     recorder: Recorder
+    group: Group | None = None
+    """The ranks that train together; None for one that trains alone."""
+    enter: Callable[[GatePhase], None] = lambda phase: None
+    """Call it at the start of each phase of a step: there the run can be paused, and faults happen."""
+    injector: Injector | None = None
+    """What is to go wrong in this rank's collectives."""
 
 
 class Strategy(Protocol):
     """A way to train. It moves the net to its devices when it is made, and then trains step by step."""
+
+    net: nn.Module
+    """What is trained, on its devices."""
+    optimizer: torch.optim.Optimizer
 
     def __init__(self, job: Job) -> None: ...
 

@@ -27,7 +27,7 @@ class InSixSteps:
     """`nn.DataParallel`, written out. A batch that makes fewer parts than there are devices leaves some idle."""
 
     def __init__(self, job: Job) -> None:
-        self.recorder = job.recorder
+        self.recorder, self.enter = job.recorder, job.enter
         self.devices = job.experiment.devices
         self.first_device = self.devices[0]
         shells = [copy.deepcopy(job.net).to("meta") for _ in self.devices]
@@ -59,6 +59,7 @@ class InSixSteps:
 
         # 3. Compute gradients locally: forward and backward of each replica on its own part. The devices do it side by
         #    side; only the outputs come together in between, for the loss.
+        self.enter("forward")
         self.optimizer.zero_grad()
         outputs = [replica.forward(part) for replica, part in zip(replicas, parts, strict=True)]
         output: Tensor = Gather.apply(recorder, self.first_device, *outputs)  # type: ignore[no-untyped-call]
@@ -69,9 +70,11 @@ class InSixSteps:
         first.backward_turn("loss", 0)
 
         # 4. Synchronise: backward ends in that of `Replicate`, which adds up the gradients on the first device.
+        self.enter("backward")
         loss.backward()
 
         # 5. Update: there is one optimizer, and it knows the first device's parameters only.
+        self.enter("update")
         with recorder.span("optimizer", [self.first_device], "optimizer"):
             self.optimizer.step()
 
@@ -226,7 +229,7 @@ class OnCuda:
     """PyTorch's own `nn.DataParallel`. It does the steps inside, so that the timeline shows them together."""
 
     def __init__(self, job: Job) -> None:
-        self.recorder = job.recorder
+        self.recorder, self.enter = job.recorder, job.enter
         self.devices = job.experiment.devices
         self.net = job.net.to(self.devices[0])
         self.parallel = nn.DataParallel(self.net, device_ids=[torch.device(name) for name in self.devices])
@@ -235,11 +238,14 @@ class OnCuda:
     def train_step(self, inputs: Tensor, targets: Tensor) -> Tensor:
         recorder = self.recorder
         targets = transfer(targets, self.devices[0], recorder)
+        self.enter("forward")
         self.optimizer.zero_grad()
         with recorder.span("forward", self.devices, "scatter, replicate, forward, gather"):
             loss = loss_function(self.parallel(inputs), targets)
+        self.enter("backward")
         with recorder.span("backward", self.devices, "backward, reduce"):
             loss.backward()
+        self.enter("update")
         with recorder.span("optimizer", [self.devices[0]], "optimizer"):
             self.optimizer.step()
         return loss.detach()

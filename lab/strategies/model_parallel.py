@@ -23,6 +23,7 @@ class ModelParallel:
 
     def __init__(self, job: Job) -> None:
         self.recorder = job.recorder
+        self.enter = job.enter
         self.devices = list(dict.fromkeys(job.placement.values()))
         self.first_device = self.devices[0]
         # Where the output is, there the loss is computed: most likely where the last layer is.
@@ -44,6 +45,7 @@ class ModelParallel:
         # The host waits for what it copies to a device, so all of it goes before the first microbatch.
         inputs = transfer(inputs, self.first_device, recorder)
         targets = transfer(targets, self.target_device, recorder)
+        self.enter("forward")
         self.optimizer.zero_grad()
 
         losses = []
@@ -56,11 +58,13 @@ class ModelParallel:
             loss = loss_function(output, y)
             losses.append(loss if count == 1 else loss * (len(x) / len(inputs)))
 
+        self.enter("backward")
         for index, loss in enumerate(losses):
             recorder.microbatch = index
             hooks.start_backward()
             loss.backward()
 
+        self.enter("update")
         with recorder.span("optimizer", self.devices, "optimizer"):
             self.optimizer.step()
         recorder.microbatch = 0

@@ -13,6 +13,7 @@ class Single:
     def __init__(self, job: Job) -> None:
         self.device = job.experiment.devices[0]
         self.recorder = job.recorder
+        self.enter = job.enter
         self.net = job.net.to(self.device)
         self.optimizer = make_optimizer(job.experiment, self.net)
         self.hooks = layer_hooks(job)
@@ -22,11 +23,14 @@ class Single:
         inputs = transfer(inputs, self.device, recorder)
         targets = transfer(targets, self.device, recorder)
 
+        self.enter("forward")
         self.optimizer.zero_grad()
         hooks.start_forward()
         loss = loss_function(self.net(inputs), targets)
+        self.enter("backward")
         hooks.start_backward()
         loss.backward()
+        self.enter("update")
         with recorder.span("optimizer", [self.device], "optimizer"):
             self.optimizer.step()
         return loss.detach()

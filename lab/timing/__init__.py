@@ -9,7 +9,7 @@ A Timer reads one clock. The Recorder turns a strategy's marks into spans with i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -27,11 +27,12 @@ def clock_for(devices: Sequence[str], asked: Clock | Literal["auto"] = "auto") -
     return "virtual" if "vgpu" in kinds and "cuda" not in kinds else "wall"
 
 
-def make_timer(clock: Clock, devices: Sequence[str]) -> Timer:
-    """A timer that starts at zero now."""
+def make_timer(clock: Clock, devices: Sequence[str], agree: Callable[[int], int] = int) -> Timer:
+    """A timer that starts at zero now; `agree` gives every rank the number that rank 0 passes."""
     if clock == "cuda":
         from lab.timing.cuda import CudaTimer
 
+        agree(0)  # so that the ranks' first events, from which they count, are recorded at the same time
         return CudaTimer(devices)
     if clock == "virtual":
         from lab.timing.virtual import VirtualTimer
@@ -39,4 +40,4 @@ def make_timer(clock: Clock, devices: Sequence[str]) -> Timer:
         return VirtualTimer(devices)
     from lab.timing.wall import WallTimer
 
-    return WallTimer(devices)
+    return WallTimer(devices, agree)

@@ -42,3 +42,6 @@ class Timer(Protocol):
 
     def paused(self) -> AbstractContextManager[None]:
         """The clock stands still inside, as during evaluation."""
+
+    def shift(self, ns: int) -> None:
+        """For so many nanoseconds nothing went on: leaves them out."""

@@ -89,7 +89,10 @@ class CudaTimer:
                 torch.cuda.synchronize(device)
             end = self._record(first)
             end.synchronize()
-            self._paused_ns += round(start.elapsed_time(end) * 1e6)
+            self.shift(round(start.elapsed_time(end) * 1e6))
+
+    def shift(self, ns: int) -> None:
+        self._paused_ns += ns
 
 
 def cuda_memory(device: str) -> tuple[int, int, int]:

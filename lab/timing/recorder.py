@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from lab.events import DeviceTotals, Event, MemorySampled, Span, SpanKind, StepFinished
 from lab.timing.base import Interval, Mark, Timer
+from lab.timing.overlap import hidden_ns
 from lab.timing.virtual import VirtualTimer
 
 FLUSH_SECONDS = 0.1
@@ -42,6 +44,7 @@ class _Step:
 
     step: int
     spans: list[_RawSpan] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     loss: Tensor | None = None
     samples: int = 0
 
@@ -54,6 +57,7 @@ class Recorder:
         devices: on which this rank computes.
         emit: takes finished events (spans as rows) in batches; called from the training thread.
         microbatches: over which a layer's FLOPs in one step are shared out.
+        lanes: device -> the name under which it is reported, for a device that several ranks share.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Recorder:
         emit: Callable[[list[Event | SpanRow]], None],
         rank: int = 0,
         microbatches: int = 1,
+        lanes: Mapping[str, str] | None = None,
     ) -> None:
         self.timer = timer
         self.devices = tuple(devices)
@@ -74,6 +79,8 @@ class Recorder:
         self.steps_done = 0
         self._emit = emit
         self._microbatches = microbatches
+        self._lanes = dict(lanes or {})
+        self._hidden: dict[str, int] = defaultdict(int)
         self._active = True
         self._turn: _Turn | None = None
         self._purpose = ""
@@ -166,6 +173,24 @@ class Recorder:
         name = f"{self._purpose} {source} → {target}" if self._purpose else f"{source} → {target}"
         self._step.spans.append((source, "transfer", name, interval, size, self.microbatch, target))
 
+    def report(self, events: Sequence[Event]) -> None:
+        """Adds events of the strategy's own to the step."""
+        self._step.events.extend(events)
+
+    def collective(self, device: str, name: str) -> Callable[[int], None]:
+        """A collective is about to be issued, and goes on beside what the device does. Call what this returns when it
+        is done, with the bytes that it carried, from any thread."""
+        if self._virtual or not self._active:
+            return lambda size: None
+        step, mark = self._step, self.timer.begin(device)
+
+        def done(size: int) -> None:
+            interval = self.timer.end(mark)
+            if interval is not None:
+                step.spans.append((device, "collective", name, interval, size, 0, ""))
+
+        return done
+
     # -- steps -----------------------------------------------------------------------------------------------------
 
     def finish_step(self, loss: Tensor, samples: int) -> None:
@@ -186,7 +211,9 @@ class Recorder:
         while self._pending and (wait or all(self.timer.ready(span[3]) for span in self._pending[0].spans)):
             self._read(self._pending.popleft(), batch)
         now = self._end_ns
-        batch.extend(MemorySampled(device, now, *self.timer.memory(device)) for device in self.devices)
+        batch.extend(
+            MemorySampled(self._lanes.get(device, device), now, *self.timer.memory(device)) for device in self.devices
+        )
         if self._memory is not None:
             batch.extend(self._memory.report())
             if wait:
@@ -195,17 +222,24 @@ class Recorder:
         self._emit(batch)
 
     def _read(self, step: _Step, batch: list[Event | SpanRow]) -> None:
-        end = self._end_ns
+        end, lanes = self._end_ns, self._lanes
+        rows: list[SpanRow] = []
         for device, kind, name, interval, size, microbatch, peer in step.spans:
+            if lanes:
+                device, peer = lanes.get(device, device), lanes.get(peer, peer)
             start_ns, end_ns = self.timer.read(interval)
             flops = self.flops.get((kind, name), 0) // self._microbatches
             end = max(end, end_ns)
             row = (device, self.rank, step.step, kind, name, start_ns, end_ns, size, flops, microbatch, peer)
-            batch.append(row)
-            self.last_rows.append(row)
+            rows.append(row)
             self._kinds[device][kind] += end_ns - start_ns
             if peer:
                 self._kinds[peer][kind] += end_ns - start_ns
+        for device, hidden in hidden_ns(rows).items():
+            self._hidden[device] += hidden
+        batch += rows
+        batch += step.events
+        self.last_rows.extend(rows)
         loss = self.timer.value(step.loss) if step.loss is not None else float("nan")
         seconds, self._end_ns = (end - self._end_ns) / 1e9, end
         self.steps_done = step.step + 1
@@ -226,12 +260,8 @@ class Recorder:
 
     def totals(self) -> dict[str, DeviceTotals]:
         """What each device did so far; a device that takes part in a transfer, at either end, is occupied by it."""
-        return {device: self._total(self._kinds[device]) for device in self.devices}
-
-    def _total(self, kinds: dict[str, int]) -> DeviceTotals:
-        transfer, collective = kinds["transfer"], kinds["collective"]
-        busy = sum(kinds.values()) - transfer - collective
-        return DeviceTotals(busy, transfer, collective, max(0, self._end_ns - busy - transfer - collective))
+        names = [self._lanes.get(device, device) for device in self.devices]
+        return {name: total(self._kinds[name], self._hidden[name], self._end_ns) for name in names}
 
 
 class Lane:
@@ -272,6 +302,15 @@ class _SpanOfDevices:
             interval = recorder.timer.end(mark)
             if interval is not None:
                 recorder._step.spans.append((device, self._kind, self._name, interval, 0, recorder.microbatch, ""))
+
+
+def total(kinds: Mapping[Any, int], hidden: int, end_ns: int) -> DeviceTotals:
+    """What a device did until `end_ns`, from the nanoseconds of each kind of span."""
+    transfer, collective = kinds.get("transfer", 0), kinds.get("collective", 0)
+    busy = sum(ns for kind, ns in kinds.items() if kind not in ("transfer", "collective", "wait"))
+    return DeviceTotals(
+        busy, transfer, collective, max(0, end_ns - busy - transfer - collective + hidden), hidden_ns=hidden
+    )
 
 
 def as_event(row: Event | SpanRow) -> Event:

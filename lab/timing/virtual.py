@@ -90,6 +90,9 @@ class VirtualTimer:
         with self._machine.paused():
             yield
 
+    def shift(self, ns: int) -> None:
+        """The virtual clock has stood still by itself."""
+
 
 def _name(end: int) -> str:
     return "cpu" if end == HOST else f"vgpu:{end}"

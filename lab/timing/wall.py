@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import psutil
@@ -17,14 +17,17 @@ class WallTimer:
     Args:
         devices: with a CUDA device among them, the timer waits for it at every mark: exact, and slower than a run of
             its own clock would be. That is the price of showing real and virtual GPUs on one clock.
+        agree: gives every rank the number that rank 0 passes. All processes of a machine read the same counter, so that
+            ranks that agree on its origin are on one clock.
     """
 
-    def __init__(self, devices: Sequence[str] = ()) -> None:
+    def __init__(self, devices: Sequence[str] = (), agree: Callable[[int], int] = int) -> None:
+        self._agree = agree
         self._synchronized = [device for device in devices if device.startswith("cuda")]
         self._process = psutil.Process()
         self._capacity = psutil.virtual_memory().total
         self._peak = 0
-        self._origin = time.perf_counter_ns()
+        self._origin = agree(time.perf_counter_ns())
 
     def now_ns(self) -> int:
         for device in self._synchronized:
@@ -67,7 +70,8 @@ class WallTimer:
     @contextmanager
     def paused(self) -> Iterator[None]:
         began = time.perf_counter_ns()
-        try:
-            yield
-        finally:
-            self._origin += time.perf_counter_ns() - began
+        yield
+        self.shift(self._agree(time.perf_counter_ns() - began))
+
+    def shift(self, ns: int) -> None:
+        self._origin += ns

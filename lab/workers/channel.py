@@ -1,4 +1,4 @@
-"""The worker's end of the pipe: events out, commands in. Sending never holds up the training."""
+"""The worker's end of the pipe: events out, messages in. Sending never holds up the training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import pickle
 import queue
+import shutil
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -15,14 +17,19 @@ MAX_BACKLOG = 200
 
 
 class Channel:
-    """Sends batches from a thread of its own, and listens for `stop` on another.
+    """Sends batches from a thread of its own, and listens for messages on another.
 
     When the parent goes away, the process ends at once: an orphan is of no use to anyone.
+
+    Args:
+        tell: takes the parent's messages, from the listening thread.
+        folder: the run's, removed when the parent is gone and cannot do it.
     """
 
-    def __init__(self, pipe: Connection) -> None:
-        self.stop = threading.Event()
+    def __init__(self, pipe: Connection, tell: Callable[[Any], None], folder: str) -> None:
         self.dropped_spans = 0
+        self._tell = tell
+        self._folder = folder
         self._pipe = pipe
         self._outbox: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
         self._sender = threading.Thread(target=self._send_all, name="lab-send", daemon=True)
@@ -48,7 +55,11 @@ class Channel:
             while (batch := self._outbox.get()) is not None:
                 self._pipe.send_bytes(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL))
         except OSError:
-            os._exit(1)  # the parent has closed its end
+            self._leave_orphaned()  # the parent has closed its end
+
+    def _leave_orphaned(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os._exit(1)
 
     def _listen(self) -> None:
         parent = multiprocessing.parent_process()
@@ -56,10 +67,9 @@ class Channel:
         while True:
             for ready in wait(watched):
                 if ready is not self._pipe:
-                    os._exit(1)
+                    self._leave_orphaned()
                 try:
-                    command = self._pipe.recv_bytes()
+                    message = pickle.loads(self._pipe.recv_bytes())
                 except (EOFError, OSError):
-                    os._exit(1)
-                if command == b"stop":
-                    self.stop.set()
+                    self._leave_orphaned()
+                self._tell(message)

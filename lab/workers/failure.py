@@ -14,6 +14,10 @@ class NotFiniteLossError(LabError):
     """The loss became NaN or infinite."""
 
 
+class NotFiniteGradientError(LabError):
+    """A rank's gradients became NaN or infinite."""
+
+
 _ADVICE = (
     ("out of memory", "Use a smaller batch, put some layers on another device, or give the device more memory."),
     (
@@ -44,7 +48,7 @@ def from_exception(
     advice = next((advice for sign, advice in _ADVICE if sign in text), "")
     if _MIXED_DEVICES in text:
         advice = _MIXED_ADVICE[transfers]
-    if isinstance(error, NotFiniteLossError):
+    if isinstance(error, NotFiniteLossError | NotFiniteGradientError):
         advice = "Lower the learning rate, or look for a division by zero or a logarithm of zero in the net."
     lines = "".join(traceback.format_exception(error))
     return RankFailed(rank, cause, True, traceback=lines, advice=advice, last_spans=tuple(last_spans))

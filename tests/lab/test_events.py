@@ -12,6 +12,9 @@ import pytest
 
 from lab import events
 from lab.events import (
+    Bucket,
+    BucketsBuilt,
+    Changed,
     DataSource,
     DeviceInfo,
     DeviceTotals,
@@ -20,11 +23,15 @@ from lab.events import (
     GraphEdge,
     GraphNode,
     GraphTraced,
+    GroupJoined,
     MemorySampled,
     MemoryTraced,
+    ParametersSummed,
+    Paused,
     Placed,
     PlacementGraph,
     RankFailed,
+    Resumed,
     RunFinished,
     RunStarted,
     Span,
@@ -62,6 +69,12 @@ ONE_OF_EACH: list[Event] = [
     RankFailed(0, "it broke", True, "Traceback", "mend it"),
     RunFinished("finished", 10, 1.5, {"vgpu:0": DeviceTotals(1, 2, 3, 4)}),
     MemoryTraced("vgpu:0", 3, (5, 6), {"parameters": (7, 8)}, 9),
+    GroupJoined(2, "gloo", 1, ("fc.weight",)),
+    BucketsBuilt(1, (Bucket(0, ("fc.weight",), 40),)),
+    ParametersSummed(3, 1, (123,)),
+    Paused(0, 4, "data"),
+    Resumed(4),
+    Changed(5, {"lr": 0.1}),
 ]
 
 

@@ -209,7 +209,7 @@ class TestProblems:
         assert problems(strategy="data_parallel", placement={"*": "vgpu:0"}, microbatches=2) == {
             "placement": [
                 "'data_parallel' puts the whole net on every device; leave placement out, "
-                "or choose strategy 'model_parallel'"
+                "or choose strategy 'model_parallel' or 'ddp'"
             ],
             "microbatches": ["2 have no use with 'data_parallel': it has no stages to overlap; use 1"],
         }

@@ -30,7 +30,7 @@ def place(net: nn.Module, capacity: int = ROOM, **fields: Any) -> Placed:
     paths = layer_paths(net)
     traced = trace(net, paths, inputs, targets)
     capacities = dict.fromkeys(experiment.devices, capacity)
-    return placing.place(experiment, net, paths, traced, inputs, targets, capacities)
+    return placing.place(experiment, experiment.devices, net, paths, traced, inputs, targets, capacities)
 
 
 def net() -> nn.Module:

@@ -1,0 +1,128 @@
+"""The board: where every rank says what it is at, in memory that the parent shares and that outlives a killed rank.
+
+It works like a flight recorder. A rank writes a few integers as it goes along, without a message and without waiting;
+when something breaks, the parent reads how far each rank had come, and in which collective it was.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+Phase: TypeAlias = Literal[
+    "starting", "joining", "ready", "data", "forward", "backward", "synchronise", "update", "evaluation", "done"
+]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+_INDEX: dict[Phase, int] = {phase: index for index, phase in enumerate(PHASES)}
+
+KEPT_COLLECTIVES = 64
+_HEAD = struct.Struct("=qqqq")  # step, phase, since, collectives entered
+_RECORD = struct.Struct("=qqqqqq")  # number, step, kind, bytes, entered, left
+_NUMBER = struct.Struct("=q")
+_ENTERED_AT = 24  # in a head
+_LEFT_AT = 40  # in a record
+_SIZE = _HEAD.size + KEPT_COLLECTIVES * _RECORD.size
+KINDS = ("all_reduce", "broadcast", "all_gather")
+
+
+@dataclass(frozen=True, slots=True)
+class Collective:
+    """One collective as one rank saw it; times by `time.monotonic_ns`."""
+
+    number: int
+    """Counted from 0 in the order in which the rank entered them: the same on all ranks, when all is well."""
+    step: int
+    kind: str
+    bytes: int
+    entered_ns: int
+    left_ns: int
+    """0 while the rank is still in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a rank has come."""
+
+    step: int
+    phase: Phase
+    since_ns: int
+    """When it came to this phase, by `time.monotonic_ns`."""
+    collectives: tuple[Collective, ...]
+    """The last ones that it entered, oldest first."""
+
+    @property
+    def waiting_in(self) -> tuple[Collective, ...]:
+        """The collectives that the rank has entered and not left."""
+        return tuple(collective for collective in self.collectives if not collective.left_ns)
+
+    @property
+    def entered(self) -> int:
+        """How many collectives it has entered."""
+        return self.collectives[-1].number + 1 if self.collectives else 0
+
+
+class Board:
+    """A file in memory, with a part for each rank.
+
+    Args:
+        path: of the file; the parent makes it, the ranks open it.
+    """
+
+    def __init__(self, path: Path, world_size: int, *, create: bool = False) -> None:
+        if create:
+            path.write_bytes(bytes(_SIZE * world_size))
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), _SIZE * world_size)
+
+    def close(self) -> None:
+        self._memory.close()
+
+    def read(self, rank: int) -> Position:
+        start = rank * _SIZE
+        step, phase, since, entered = _HEAD.unpack_from(self._memory, start)
+        collectives = []
+        for number in range(max(0, entered - KEPT_COLLECTIVES), entered):
+            place = start + _HEAD.size + number % KEPT_COLLECTIVES * _RECORD.size
+            stored, step_of, kind, size, began, left = _RECORD.unpack_from(self._memory, place)
+            if stored == number:
+                collectives.append(Collective(number, step_of, KINDS[kind], size, began, left))
+        return Position(step, PHASES[phase], since, tuple(collectives))
+
+    def pen(self, rank: int) -> Pen:
+        """What the rank writes with."""
+        return Pen(self._memory, rank * _SIZE)
+
+
+class Pen:
+    """Writes one rank's part of the board."""
+
+    __slots__ = ("_entered", "_memory", "_start", "_step")
+
+    def __init__(self, memory: mmap.mmap, start: int) -> None:
+        self._memory = memory
+        self._start = start
+        self._entered = self._step = 0
+
+    def at(self, step: int, phase: Phase) -> None:
+        """The rank comes to a phase of a step."""
+        self._step = step
+        _HEAD.pack_into(self._memory, self._start, step, _INDEX[phase], time.monotonic_ns(), self._entered)
+
+    def enter(self, kind: str, size: int) -> int:
+        """The rank enters a collective of `size` bytes; the number under which it leaves it."""
+        number = self._entered
+        place = self._start + _HEAD.size + number % KEPT_COLLECTIVES * _RECORD.size
+        _RECORD.pack_into(self._memory, place, number, self._step, KINDS.index(kind), size, time.monotonic_ns(), 0)
+        self._entered = number + 1
+        _NUMBER.pack_into(self._memory, self._start + _ENTERED_AT, self._entered)
+        return number
+
+    def leave(self, number: int) -> None:
+        """The collective of that number is done."""
+        place = self._start + _HEAD.size + number % KEPT_COLLECTIVES * _RECORD.size
+        if _NUMBER.unpack_from(self._memory, place)[0] == number:
+            _NUMBER.pack_into(self._memory, place + _LEFT_AT, time.monotonic_ns())

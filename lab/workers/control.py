@@ -1,0 +1,98 @@
+"""What the parent may ask of a rank while it trains: to wait at a gate, to go on, to change something, to stop.
+
+A step has five gates, one at the start of each of its phases. The parent may forbid the gates from some position on;
+a rank that comes to such a gate waits there, without computing and without a collective under way, and says so.
+
+All ranks stop at the same gate, although no message reaches them at the same time: the parent holds rank 0 first, at
+the next gate that it comes to. A step ends with an all-reduce of all ranks, so none of them can be more than one step
+ahead of rank 0, and the end of that step is a gate that none has passed (`lab.workers.conductor`).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, get_args
+
+GatePhase: TypeAlias = Literal["data", "forward", "backward", "synchronise", "update"]
+GATES: tuple[GatePhase, ...] = get_args(GatePhase)
+"""The phases of a step, in their order."""
+
+Message: TypeAlias = tuple[Any, ...]
+"""("hold",) | ("until", position, shift_ns) | ("run", shift_ns) | ("set", {name: value}) | ("stop",)"""
+
+
+def position(step: int, phase: GatePhase) -> int:
+    """A gate's place in the order of all gates of a run."""
+    return step * len(GATES) + GATES.index(phase)
+
+
+def step_of(gate: int) -> int:
+    return gate // len(GATES)
+
+
+def phase_of(gate: int) -> GatePhase:
+    return GATES[gate % len(GATES)]
+
+
+class Control:
+    """The rank's end. `tell` is called by the thread that listens to the parent, all else by the one that trains."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        """True when the run is to end before its next step."""
+        self.on_wait: Callable[[int], None] = lambda position: None
+        """Called before the rank waits at a gate."""
+        self.on_shift: Callable[[int], None] = lambda shift_ns: None
+        """Called with the time for which all ranks stood still."""
+        self._changed = threading.Condition()
+        self._limit: float = math.inf
+        """The first position that may not be passed."""
+        self._shift_ns = 0
+        self._settings: dict[str, Any] = {}
+
+    def tell(self, message: Message) -> None:
+        with self._changed:
+            match message:
+                case ("hold",):
+                    self._limit = -1
+                case ("until", limit, shift_ns):
+                    self._limit = limit
+                    self._shift_ns += shift_ns
+                case ("run", shift_ns):
+                    self._limit = math.inf
+                    self._shift_ns += shift_ns
+                case ("set", settings):
+                    self._settings.update(settings)
+                case ("stop",):
+                    self.stopped = True
+                    self._limit = math.inf
+                case _:
+                    raise ValueError(f"a rank does not know the message {message!r}")
+            self._changed.notify_all()
+
+    def gate(self, position: int) -> None:
+        """Waits while the parent forbids to pass."""
+        if position >= self._limit:
+            self._wait(position)
+
+    def _wait(self, position: int) -> None:
+        told: float | None = None
+        with self._changed:
+            while position >= self._limit:
+                if told != self._limit:
+                    told = self._limit
+                    self.on_wait(position)
+                self._changed.wait()
+            shift, self._shift_ns = self._shift_ns, 0
+        if shift:
+            self.on_shift(shift)
+
+    def settings(self) -> dict[str, Any]:
+        """What the parent has changed since this was asked last."""
+        if not self._settings:
+            return {}
+        with self._changed:
+            settings, self._settings = self._settings, {}
+        return settings

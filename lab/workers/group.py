@@ -1,0 +1,120 @@
+"""A rank's place among the ranks of its run, and the little that they say to each other besides gradients."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
+
+import psutil
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lab.workers.board import Board, Pen, Phase
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 10.0
+"""The parent finds a rank that does not come after the run's time-out. The library's own time-out, which only says that
+some rank did not come, is longer by this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a worker process is told of its place."""
+
+    rank: int
+    world_size: int
+    folder: str
+    """Of the run: the board, the rendezvous and the ranks' stacks are in it. It is the parent's to remove."""
+    backend: str
+    """As `torch.distributed.init_process_group` takes it."""
+    timeout_s: float
+    explain: bool = False
+    """Whether collectives are checked against each other before they run."""
+
+    @property
+    def board_path(self) -> Path:
+        return Path(self.folder) / "board"
+
+    @property
+    def store_path(self) -> Path:
+        return Path(self.folder) / "store"
+
+    @property
+    def stacks_path(self) -> Path:
+        return Path(self.folder) / f"stacks-{self.rank}"
+
+
+class Group:
+    """The ranks of a run, as one of them sees them. With one rank, everything is said already."""
+
+    def __init__(self, seat: Seat) -> None:
+        self.rank, self.world_size, self.backend = seat.rank, seat.world_size, seat.backend
+        self.explain = seat.explain
+        self._seat = seat
+        self._board = Board(seat.board_path, seat.world_size)
+        self.pen: Pen = self._board.pen(seat.rank)
+
+    def join(self) -> None:
+        """Meets the other ranks.
+
+        A FileStore in the run's own folder and sockets on the loopback interface: no port is named, so none can be
+        taken.
+        """
+        if self.world_size == 1:
+            return
+        self.pen.at(0, "joining")
+        if "vgpu" in self.backend:
+            from lab.vgpu import distributed
+
+            distributed.register()
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
+        dist.init_process_group(
+            self.backend,
+            store=dist.FileStore(str(self._seat.store_path), self.world_size),  # type: ignore[attr-defined]
+            rank=self.rank,
+            world_size=self.world_size,
+            timeout=datetime.timedelta(seconds=self._seat.timeout_s + GRACE_SECONDS),
+        )
+
+    def leave(self) -> None:
+        """Says goodbye to the other ranks."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def at(self, step: int, phase: Phase) -> None:
+        self.pen.at(step, phase)
+
+    def agree(self, value: int) -> int:
+        """Rank 0's value, on every rank; returns when all have asked."""
+        return int(self.sum(torch.tensor([value if self.rank == 0 else 0])).item())
+
+    def share(self, value: T | None) -> T:
+        """Rank 0's value, whatever it is, on every rank."""
+        told = [value]
+        if self.world_size > 1:
+            number = self.pen.enter("broadcast", 0)
+            dist.broadcast_object_list(told, 0, device=torch.device("cpu"))
+            self.pen.leave(number)
+        return cast(T, told[0])
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all ranks of a tensor on the CPU, in place."""
+        if self.world_size > 1:
+            number = self.pen.enter("all_reduce", values.nbytes)
+            dist.all_reduce(values)
+            self.pen.leave(number)
+        return values
+
+
+def _loopback() -> str:
+    """The interface that leads back to this machine: by name gloo would ask the host's name, which may lead nowhere."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.family == socket.AF_INET and address.address == "127.0.0.1" for address in addresses):
+            return str(name)
+    return "lo"
