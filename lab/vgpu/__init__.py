@@ -66,7 +66,6 @@ def enable(
     new = machine.Machine(*settings.checked(devices, hardware, link, memory, topology, timing))
     backend.register()
     tensor.set_machine(new)
-    tensor.prepare_thread()
     return new
 
 

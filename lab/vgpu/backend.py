@@ -15,7 +15,20 @@ import torch.distributed
 import torch.nn.attention
 from torch.utils import backend_registration
 
-from lab.vgpu import accelerator, module, modules, operators, recurrent, saving
+from lab.vgpu import (
+    accelerator,
+    autocast,
+    compiling,
+    engine,
+    generator,
+    module,
+    modules,
+    operators,
+    parallel,
+    pinning,
+    recurrent,
+    saving,
+)
 from lab.vgpu import tensor as vt
 from lab.vgpu.machine import cpu_time_ns
 
@@ -32,12 +45,16 @@ def register() -> None:
     with _lock:
         if _libraries:
             return
-        backend_registration._setup_privateuseone_for_python_backend("vgpu", backend_module=module)
+        backend_registration._setup_privateuseone_for_python_backend(
+            "vgpu", backend_module=module, device_guard=engine.Guard()
+        )
+        engine.register()
         library = torch.library.Library("aten", "IMPL")
         library.impl("empty.memory_format", _empty, "PrivateUse1")
         library.impl("empty_strided", _empty_strided, "PrivateUse1")
         library.impl("_copy_from", _copy_from, "PrivateUse1")
         library.impl("scaled_dot_product_attention", _attention, "AutogradPrivateUse1")
+        library.impl("ctc_loss.Tensor", _ctc_loss, "AutogradPrivateUse1")
         for name in _COMPOSITE_BESIDE_CPU:
             library.impl(name, functools.partial(_factory, getattr(aten, name).default), "PrivateUse1")
         recurrent.register(library)
@@ -50,6 +67,11 @@ def register() -> None:
             distributed.register()
         everything = torch.library.Library("_", "IMPL")
         everything.fallback(_factory, "PrivateUse1")
+        autocast.register(library, everything)
+        pinning.register(library)
+        generator.register()
+        parallel.register()
+        compiling.register()
         _libraries.extend((library, everything))
 
 
@@ -103,6 +125,8 @@ def _attention(
     choose: Any = torch._fused_sdp_choice
     choice = choose(*plain, **options, enable_gqa=enable_gqa)
     if choice == _FLASH:
+        if attn_mask is not None and attn_mask.dtype == torch.bool:  # as the CPU does first
+            attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(~attn_mask, float("-inf"))
         flash = aten._scaled_dot_product_flash_attention_for_cpu
         result: torch.Tensor = flash(query, key, value, attn_mask=attn_mask, **options)[0]
     else:
@@ -111,10 +135,20 @@ def _attention(
     return result
 
 
+def _ctc_loss(logs: Any, targets: Any, input_lengths: Any, target_lengths: Any, *options: Any) -> torch.Tensor:
+    """As on CUDA, the lengths may lie anywhere, and the host reads them."""
+    loss: torch.Tensor = aten.ctc_loss.IntList(logs, targets, input_lengths.tolist(), target_lengths.tolist(), *options)
+    return loss
+
+
 def _factory(op: Any, *args: Any, **kwargs: Any) -> Any:
     """Every other operator that reaches the key with no tensor of ours: it makes one (`arange`, `randperm`, ...)."""
     device = kwargs.get("device")
     index = vt.device_index(device if device is not None else torch.device("vgpu"))
+    if kwargs.get("generator") is not None:
+        generator.check(kwargs["generator"], index)
+    if op is aten._efficientzerotensor.default:
+        op = aten.zeros.default  # zeros that have no memory crash every kernel that meets them
     started = cpu_time_ns()
     result = op(*args, **{**kwargs, "device": vt.CPU})
     vt.machine().record(index, started, op, args, result)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils._mode_utils import no_dispatch
 
+from lab.vgpu.generator import check as check_generator
 from lab.vgpu.machine import cpu_time_ns
 from lab.vgpu.memory import Block
 from lab.vgpu.tensor import CPU, VGPUTensor, machine, wrap, wrap_in
@@ -76,7 +77,6 @@ class _Unwrapper:
 
 _CPU_INDICES = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 
-
 _NUMBERS = frozenset({int, float, bool, type(None), torch.dtype, str})
 """Types of arguments in which there can be no tensor."""
 
@@ -87,6 +87,8 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: 
     plain = [value if type(value) in _NUMBERS else unwrap(value) for value in args]
     if kwargs:
         kwargs = {name: CPU if name == "device" else unwrap(value) for name, value in kwargs.items()}
+        if kwargs.get("generator") is not None:
+            check_generator(kwargs["generator"], unwrap.index)
     started = cpu_time_ns()
     result = func(*plain, **kwargs)
     index = unwrap.index
@@ -122,6 +124,8 @@ def compute_in_place(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     unwrap, result = _write(func, args, kwargs, timed=func not in INSTANT)
     for tensor in unwrap.inputs:
         data = tensor._data
+        if data.layout != torch.strided:
+            continue
         if tensor._block.size != data.untyped_storage().nbytes() or not _same_layout(data, tensor):
             _follow(tensor)
     return _give_back(result, unwrap)
@@ -138,6 +142,8 @@ def _write(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: b
     plain = [value if type(value) in _NUMBERS else unwrap(value) for value in args]
     if kwargs:
         kwargs = {name: CPU if name == "device" else unwrap(value) for name, value in kwargs.items()}
+        if kwargs.get("generator") is not None:
+            check_generator(kwargs["generator"], unwrap.index)
     started = cpu_time_ns()
     result = func(*plain, **kwargs)
     if timed and unwrap.index >= 0:

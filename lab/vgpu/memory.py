@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -128,6 +129,9 @@ class Block:
         if self.pool.observers:
             self.pool.tell(self, size - self.size)
         self.size = size
+
+    def __deepcopy__(self, memo: Any) -> Block:
+        return self  # a copy of what holds it takes no memory
 
     def __del__(self) -> None:
         self.pool.release(self.size)

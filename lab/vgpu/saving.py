@@ -46,6 +46,11 @@ class _Incoming(torch.UntypedStorage):
         # Of a storage at 0, torch.load makes one for each tensor instead of one for all.
         return self.behind._data.data_ptr()
 
+    def _set_from_file(self, file: Any, offset: Any, is_real_file: bool, element_size: int) -> Any:
+        # Files of the time before the zip format bring the numbers after the tensors.
+        storage: Any = self.behind._data.untyped_storage()
+        return storage._set_from_file(file, offset, is_real_file, element_size)
+
 
 def _bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(storage)

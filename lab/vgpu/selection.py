@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _device
 
@@ -87,6 +88,7 @@ def _name_the_current_device() -> None:
             return
         _device._device_constructors()  # remembers the functions as they are, for torch.set_default_device
         torch.Tensor.to = _named(torch.Tensor.to, makes=False)  # type: ignore[method-assign]
+        UninitializedTensorMixin._allowed_methods.append(torch.Tensor.to)  # what a lazy module may do with its own
         for name in ("tensor", "as_tensor", "asarray"):
             setattr(torch, name, _named(getattr(torch, name), makes=True))
         _naming = True

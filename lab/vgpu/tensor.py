@@ -5,7 +5,7 @@ out, the same operation runs on them (so results are bit-identical to the CPU's)
 device, and memory and time are accounted.
 
 Private PyTorch names used here: `torch._C._disabled_torch_function_impl`, `Tensor._make_wrapper_subclass`,
-`torch._C._current_graph_task_id`, `torch._C._set_conj`, `torch._C._set_neg`, `torch.utils._mode_utils.no_dispatch`,
+`torch._C._set_conj`, `torch._C._set_neg`, `torch.utils._mode_utils.no_dispatch`,
 `UntypedStorage._cdata`.
 Tried on torch 2.13.0.
 """
@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch.utils._mode_utils import no_dispatch
 
 from lab.errors import DeviceError
+from lab.vgpu import layouts
 from lab.vgpu.machine import Machine
 from lab.vgpu.memory import Block
 
@@ -48,44 +49,12 @@ def set_machine(new: Machine) -> None:
 
 
 class _ThreadState(threading.local):
-    ready = False
     current_device = 0
     makes_reducer = False
     """While DistributedDataParallel is made: see `lab.vgpu.distributed`."""
 
 
 thread_state = _ThreadState()
-
-
-def prepare_thread() -> None:
-    """Makes backward run in the thread that calls it.
-
-    PyTorch's Python device guard reports one device, so the engine's own threads cannot tell vgpu:1 from vgpu:0. The
-    setting belongs to a thread; each thread makes it at its first operation on a virtual GPU.
-    """
-    torch.autograd.set_multithreading_enabled(False)
-    thread_state.ready = True
-
-
-class _Raises(tuple[Any, ...]):
-    """An operation's result during backward that raises as soon as PyTorch looks at it.
-
-    An error that is simply raised is still set in the interpreter while the autograd engine unwinds. The engine then
-    calls the Python device guard, which fails for that reason where C++ allows no failure, and the process is aborted.
-    An error that comes from looking at a result has been taken out of the interpreter before.
-    """
-
-    def __new__(cls, error: BaseException) -> _Raises:
-        raises = super().__new__(cls)
-        raises.error = error
-        return raises
-
-    error: BaseException
-
-    def _raise(self, *args: object) -> NoReturn:
-        raise self.error
-
-    __len__ = __getitem__ = __iter__ = __str__ = __repr__ = _raise
 
 
 class _Plans(dict[Any, Plan]):
@@ -116,14 +85,7 @@ class VGPUTensor(torch.Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if not thread_state.ready:
-            prepare_thread()
-        try:
-            return _PLANS[func](func, args, kwargs or {})
-        except BaseException as error:
-            if torch._C._current_graph_task_id() == -1:
-                raise
-            return _Raises(error)
+        return _PLANS[func](func, args, kwargs or {})
 
     # With these two, Module.to swaps a parameter for its copy in place, so that tied parameters stay tied.
     def __tensor_flatten__(self) -> tuple[list[str], tuple[int, Block]]:
@@ -157,6 +119,9 @@ class VGPUTensor(torch.Tensor):
 
     def tolist(self) -> Any:
         return self.detach().cpu().tolist()
+
+    def data_ptr(self) -> int:
+        return self._data.data_ptr()
 
     def new_tensor(
         self,
@@ -199,7 +164,8 @@ class VGPUTensor(torch.Tensor):
         elif self.requires_grad:
             about.append("requires_grad=True")
         inside = text[:-1] if text.endswith(")") else text
-        return f"{inside}, {', '.join(about)})"
+        title = "Parameter containing:\n" if getattr(self, "_is_param", False) else ""
+        return f"{title}{inside}, {', '.join(about)})"
 
 
 def device_index(device: torch.device) -> int:
@@ -213,7 +179,10 @@ def device_index(device: torch.device) -> int:
 
 def wrap(data: torch.Tensor, index: int, inputs: Sequence[VGPUTensor] = ()) -> VGPUTensor:
     """A tensor on vgpu:`index` around `data`, which shares an input's memory when it is a view of it."""
-    storage = data.untyped_storage()
+    try:
+        storage = data.untyped_storage()
+    except NotImplementedError:  # a sparse tensor has several
+        return wrap_in(data, index, Block(machine().pool(index), layouts.key_of(data), layouts.bytes_of(data)))
     key = storage._cdata
     for source in inputs:
         if source._block.key == key:
@@ -225,14 +194,17 @@ def wrap_in(data: torch.Tensor, index: int, block: Block) -> VGPUTensor:
     device = _DEVICES.get(index)
     if device is None:
         device = _DEVICES[index] = torch.device("vgpu", index)
-    tensor: VGPUTensor = torch.Tensor._make_wrapper_subclass(
-        VGPUTensor,
-        data.size(),
-        strides=data.stride(),
-        storage_offset=data.storage_offset(),
-        dtype=data.dtype,
-        device=device,
-    )
+    if data.layout is torch.strided and not data.is_nested:
+        tensor: VGPUTensor = torch.Tensor._make_wrapper_subclass(
+            VGPUTensor,
+            data.size(),
+            strides=data.stride(),
+            storage_offset=data.storage_offset(),
+            dtype=data.dtype,
+            device=device,
+        )
+    else:
+        tensor = layouts.outer(VGPUTensor, data, device)
     tensor._data = data
     tensor._block = block
     tensor._index = index
