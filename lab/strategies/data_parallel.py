@@ -73,14 +73,15 @@ class InSixSteps:
         self.enter("backward")
         loss.backward()
 
-        # 5. Update: there is one optimizer, and it knows the first device's parameters only.
+        # 5. Update: there is one optimizer, and it knows the first device's parameters only. The copies go before it
+        #    does, being out of date from then on.
+        for replica in replicas:
+            replica.clear()
         self.enter("update")
         with recorder.span("optimizer", [self.first_device], "optimizer"):
             self.optimizer.step()
 
-        # 6. Repeat, with new copies: these are out of date.
-        for replica in replicas:
-            replica.clear()
+        # 6. Repeat, with the next batch and new copies.
         return loss.detach()
 
     def replicate(self, devices: Sequence[str], replicas: Sequence[Replica]) -> None:

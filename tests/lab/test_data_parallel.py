@@ -228,6 +228,18 @@ def test_copies_are_gone_after_the_step() -> None:
     assert run.recorder.timer.memory("vgpu:0")[0] >= 3 * parameters  # with gradients and momentum
 
 
+class Only(nn.Module):
+    """One layer, whose turn on one device is followed by its turn on the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(784, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(x.flatten(1))
+        return out
+
+
 # -- what is recorded ---------------------------------------------------------------------------------------------
 
 
@@ -268,6 +280,14 @@ def test_the_six_steps_in_the_timeline() -> None:
         spans = [e for e in run.events if isinstance(e, Span) and device in (e.device, e.peer)]
         ordered = sorted(spans, key=lambda span: (span.start_ns, span.end_ns))
         assert all(a.end_ns <= b.start_ns for a, b in itertools.pairwise(ordered)), device
+
+
+def test_a_net_of_one_layer_has_a_turn_on_each_device() -> None:
+    steps = some_batches(SPECS["mlp"], 4)
+    run = data_parallel(Only(), steps, 2)
+    run.train(steps)
+    for kind in ("forward", "backward"):
+        assert {span.device for span in run.spans(1, kind) if span.name == "head"} == {"vgpu:0", "vgpu:1"}
 
 
 @pytest.mark.parametrize("kind", ["forward", "backward"])
