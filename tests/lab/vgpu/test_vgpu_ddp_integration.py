@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -271,3 +273,18 @@ def test_an_error_in_a_bucket_reaches_the_caller_on_every_rank(tmp_path):
     found = run_ranks(2, raises_in_backward, tmp_path)
     for said in found:
         assert "rank 1 calls all_reduce of 10 float32 numbers" in said
+
+
+def dies_in_backward(rank):
+    device = f"vgpu:{rank}"
+    ddp = DistributedDataParallel(nn.Linear(3, 3).to(device))
+    loss = ddp(torch.ones(2, 3, device=device)).sum()
+    if rank == 1:
+        os._exit(1)
+    loss.backward()
+
+
+def test_a_rank_that_dies_is_noticed_in_the_others_backward(tmp_path):
+    said, nothing = run_ranks(2, dies_in_backward, tmp_path)
+    assert nothing is None
+    assert "onnection" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,6 +137,70 @@ def test_a_collective_starts_when_the_last_rank_is_ready(tmp_path):
         assert beside == ready  # the device computes beside it
         assert after == 150_000 + lasts  # what follows the wait starts when it has ended
         assert end == after + 100
+
+
+def chained(rank):
+    """A callback on a collective's future; then all is let go."""
+    clock, seen, device = vgpu.current().clock, Seen(), f"vgpu:{rank}"
+    before = torch.vgpu.memory_allocated(rank)
+    x = torch.ones(1000, device=device)
+    vgpu.current().observers.append(seen)
+    future = dist.all_reduce(x, async_op=True).get_future()
+    doubled = future.then(lambda done: done.value()[0] * 2)
+    beside = clock.run(rank, 100)
+    in_callback = seen.operations[0]
+    doubled.wait()
+    after = clock.run(rank, 100)
+    held = torch.vgpu.memory_allocated(rank) - before
+    del x, future, doubled
+    left = torch.vgpu.memory_allocated(rank) - before
+    failed = dist.all_reduce(torch.ones(1, device=device), async_op=True).get_future().then(lambda done: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        failed.wait()
+    return seen.collectives[0].end_ns, in_callback, beside, after, held, left
+
+
+def test_a_callback_runs_when_the_collective_has_ended_and_beside_the_rest(tmp_path):
+    found = run_ranks(2, chained, tmp_path, link=LinkModel(bytes_per_ns=0.01, latency_ns=1000))
+    assert all(isinstance(one, tuple) for one in found), found
+    for end, (began, ended), beside, after, held, left in found:
+        assert began == end
+        assert beside < end
+        assert after == ended
+        assert (held, left) == (8000, 0)
+
+
+def opened_and_closed(rank, folder):
+    """Threads and descriptors before and after ten process groups of their own."""
+
+    def count():
+        return len(list(Path("/proc/self/task").iterdir())), len(list(Path("/proc/self/fd").iterdir()))
+
+    dist.destroy_process_group()
+    for number in range(10):
+        store = dist.FileStore(f"{folder}/store-{number}", 2)
+        dist.init_process_group("vgloo", store=store, rank=rank, world_size=2)
+        x = torch.ones(2, device=f"vgpu:{rank}")
+        dist.all_reduce(x, async_op=number % 2 == 0)
+        if rank == 0 and number == 1:
+            dist.isend(x, 1).wait()
+        elif number == 1:
+            dist.irecv(x, 0).wait()
+        dist.destroy_process_group()
+        del store
+        if number == 0:
+            first = count()
+    last = count()
+    dist.init_process_group(
+        "vgloo", store=dist.FileStore(f"{folder}/store-last", 2), rank=rank, world_size=2
+    )  # which the end of the process expects
+    return first, last
+
+
+def test_a_group_that_ends_leaves_nothing(tmp_path):
+    for first, last in run_ranks(2, opened_and_closed, tmp_path, str(tmp_path)):
+        assert last[0] <= first[0]
+        assert last[1] <= first[1]
 
 
 def lasting(rank):
