@@ -324,6 +324,7 @@ def test_a_group_without_virtual_gpus_says_how_to_make_one(tmp_path):
 
 
 def dies(rank):
+    dist.all_reduce(torch.ones(1, device=f"vgpu:{rank}"))  # both are connected
     if rank == 1:
         os._exit(1)
     began = time.monotonic()
