@@ -40,7 +40,7 @@ class OpSpan:
     flops: int
     """By torch's formulas; 0 for operators without one."""
     bytes: int
-    """Read and written, each tensor once."""
+    """Read and written."""
 
 
 @dataclass(frozen=True, slots=True)

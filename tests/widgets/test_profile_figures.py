@@ -63,12 +63,11 @@ def test_a_window_cuts_what_reaches_out_of_it(copied: Recording) -> None:
 
 
 def test_every_stream_has_a_lane(copied: Recording) -> None:
-    machine = vgpu.enable(devices=2, hardware=HARDWARE)
+    vgpu.enable(devices=2, hardware=HARDWARE)
     x = torch.zeros(1_000, device="vgpu:0")
     with vgpu.profile() as p:
-        machine.clock.set_current(machine.clock.new_stream(0))
-        x.to("cpu", non_blocking=True)
-        machine.clock.set_current(machine.clock.streams[0])
+        with torch.vgpu.stream(torch.vgpu.Stream()):
+            x.to("cpu", non_blocking=True)
         x.mul_(2)
     figure = figures.profile_timeline(p)
     assert [name.strip() for name in figure.layout.yaxis.ticktext] == ["vgpu:0", "vgpu:0 stream 1", "vgpu:1"]
@@ -120,7 +119,8 @@ def test_memory_is_stacked_by_purpose() -> None:
     assert (areas["gradients"][0], areas["gradients"][-1], max(areas["activations"])) == (0, 40.0, 4.004)
     assert {trace.stackgroup for trace in figure.data} == {"vgpu:0"}  # vgpu:1 holds nothing
     last = figure.data[0].x[-1]
-    assert last == pytest.approx(p.length_ns / US)
+    assert last == pytest.approx(1.02 * p.memory["vgpu:0"][-1].at_ns / US)
+    assert "by the host as it issues" in figure.layout.xaxis.title.text
     assert "simulated" in figure.layout.title.text
 
 

@@ -17,6 +17,8 @@ from widgets.figures._units import byte_unit, duration, time_unit
 TIMELINE, MEMORY = "Device timeline", "Memory by purpose"
 CLOCK = theming.CLOCKS["virtual"]
 AXIS = "time since the profile began, {symbol} (simulated)"
+HOST_AXIS = "time since the profile began, by the host as it issues, {symbol} (simulated)"
+"""Memory is taken and given back when an operation is issued, as on CUDA, and the host is ahead of its devices."""
 NOTHING = "Nothing ran on a virtual GPU in this time"
 FINE_BARS = 32
 """On a lane; with more than that, layers are shown as the part of the net that they belong to."""
@@ -120,7 +122,8 @@ def memory(profile: Recording, theme: Theme = "light") -> Spec:
     points = {device: found for device, found in profile.memory.items() if any(point.total for point in found)}
     if not points:
         return theming.empty(theme, MEMORY, ROW + 70, NOTHING)
-    unit, symbol = time_unit(profile.length_ns)
+    end_ns = round(1.02 * max(found[-1].at_ns for found in points.values())) or profile.length_ns
+    unit, symbol = time_unit(end_ns)
     highest = max(point.total for found in points.values() for point in found)
     scale, name = byte_unit(highest)
     figure = theming.base(
@@ -131,8 +134,8 @@ def memory(profile: Recording, theme: Theme = "light") -> Spec:
         hovermode="closest",
         grid={"rows": len(points), "columns": 1, "pattern": "coupled", "ygap": 0.18},
         xaxis={
-            "title": {"text": AXIS.format(symbol=symbol)},
-            "range": [0, profile.length_ns / unit],
+            "title": {"text": HOST_AXIS.format(symbol=symbol)},
+            "range": [0, end_ns / unit],
             "showgrid": False,
             "nticks": 8,
         },
@@ -148,7 +151,7 @@ def memory(profile: Recording, theme: Theme = "light") -> Spec:
             "nticks": 4,
         }
         shown = _thinned(corners(found), MAX_POINTS // (len(PURPOSES) * len(points)))
-        shown.append(found[-1]._replace(at_ns=profile.length_ns))
+        shown.append(found[-1]._replace(at_ns=end_ns))
         times = [point.at_ns / unit for point in shown]
         for purpose in PURPOSES:
             sizes = [point.by_purpose[purpose] for point in shown]

@@ -85,11 +85,9 @@ def test_times_bytes_and_uses_are_those_of_a_schedule_by_hand(machine: Machine) 
 def test_work_on_two_streams_counts_once_where_it_overlaps_a_copy(machine: Machine) -> None:
     x = torch.zeros(1_000, device="vgpu:0")
     torch.vgpu.synchronize()
-    clock = machine.clock
     with vgpu.profile() as p:
-        clock.set_current(clock.new_stream(0))
-        x.to("cpu", non_blocking=True)  # issued at 2 µs, until 2 + 3 + 4
-        clock.set_current(clock.streams[0])
+        with torch.vgpu.stream(torch.vgpu.Stream()):
+            x.to("cpu", non_blocking=True)  # issued at 2 µs, until 2 + 3 + 4
         x.add(1)  # issued at 4 µs, until 4 + 9
     assert [(copy.source_stream, copy.start_ns, copy.end_ns) for copy in p.transfers] == [(1, 2_000, 9_000)]
     assert [(span.stream, span.start_ns, span.end_ns) for span in p.spans] == [(0, 4_000, 13_000)]

@@ -133,18 +133,16 @@ def saved(profile: Recording, folder: Path) -> str:
 @pytest.fixture(scope="module")
 def pipeline() -> Recording:
     """Two steps over two devices in microbatches, with copies on side streams, optimizer and host."""
-    machine = vgpu.enable(devices=2, hardware="t4")
-    clock = machine.clock
+    vgpu.enable(devices=2, hardware="t4")
     first, second = nn.Linear(64, 64).to("vgpu:0"), nn.Linear(64, 8).to("vgpu:1")
     optimizer = torch.optim.Adam([*first.parameters(), *second.parameters()])
     batch = torch.randn(32, 64)
     with vgpu.profile() as p:
         for _ in range(2):
-            side = clock.new_stream(0)
-            clock.set_current(side)
-            there = batch.to("vgpu:0", non_blocking=True)
-            clock.set_current(clock.streams[0])
-            clock.streams[0].wait_until(clock.end_of(side))
+            side = torch.vgpu.Stream()
+            with torch.vgpu.stream(side):
+                there = batch.to("vgpu:0", non_blocking=True)
+            torch.vgpu.current_stream().wait_stream(side)
             loss = torch.cat([second(first(part).to("vgpu:1")) for part in there.split(8)]).square().mean()
             loss.backward()
             optimizer.step()
