@@ -280,8 +280,9 @@ class MemoryLedger:
                 found[kind].append(thing)
         tensors, modules, optimizers = found
         for tensor in tensors:
-            self._note(tensor, "other" if tensor.is_leaf else "activations")
-            if tensor.is_leaf:
+            leaf = _is_leaf(tensor)
+            self._note(tensor, "other" if leaf else "activations")
+            if leaf:
                 self._note_leaf(tensor)
         self._modules = [weakref.ref(module) for module in modules]
         self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
@@ -293,6 +294,14 @@ class MemoryLedger:
         for optimizer in filter(None, (reference() for reference in self._optimizers)):
             self._note_step(optimizer)
             self._note_state(optimizer)
+
+
+def _is_leaf(tensor: torch.Tensor) -> bool:
+    """Whether it is computed from nothing; PyTorch refuses to say it of a view whose base was changed in place."""
+    try:
+        return tensor.is_leaf
+    except RuntimeError:
+        return False
 
 
 def _kind(kind: type) -> int:

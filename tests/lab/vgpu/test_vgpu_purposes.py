@@ -331,3 +331,14 @@ def test_a_long_record_is_summed_up_and_keeps_its_peak(machine: Machine, monkeyp
     assert len(ledger.timeline(0)) <= 101
     assert ledger.at_peak(0) == NOTHING | {"parameters": LINEAR, "other": 4000}
     assert sum(ledger.at_peak(0).values()) == machine.pools[0].peak
+
+
+def test_a_view_whose_base_was_changed_in_place_can_be_counted(machine: Machine):
+    base = torch.ones(4, device="vgpu:0", requires_grad=True)
+    with torch.no_grad():
+        piece = base[:2]
+        base.add_(1)
+    with pytest.raises(RuntimeError):
+        _ = piece.is_leaf
+    with MemoryLedger(machine) as ledger:
+        assert sum(ledger.now(0).values()) == base.nbytes
