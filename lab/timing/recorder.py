@@ -84,6 +84,7 @@ class Recorder:
         self._active = True
         self._turn: _Turn | None = None
         self._purpose = ""
+        self._collective = ""
         self._step = _Step(0)
         self._pending: deque[_Step] = deque()
         self._end_ns = 0
@@ -93,6 +94,7 @@ class Recorder:
         self._memory = timer.step_memory if isinstance(timer, VirtualTimer) else None
         if isinstance(timer, VirtualTimer):
             timer.on_transfer(self._on_virtual_transfer)
+            timer.on_collective(self._on_virtual_collective)
 
     # -- marks that strategies make --------------------------------------------------------------------------------
 
@@ -180,7 +182,10 @@ class Recorder:
     def collective(self, device: str, name: str) -> Callable[[int], None]:
         """A collective is about to be issued, and goes on beside what the device does. Call what this returns when it
         is done, with the bytes that it carried, from any thread."""
-        if self._virtual or not self._active:
+        if self._virtual:
+            self._collective = name  # the virtual clock reports it, under the name of the operator
+            return self._collective_issued
+        if not self._active:
             return lambda size: None
         step, mark = self._step, self.timer.begin(device)
 
@@ -190,6 +195,13 @@ class Recorder:
                 step.spans.append((device, "collective", name, interval, size, 0, ""))
 
         return done
+
+    def _collective_issued(self, size: int) -> None:
+        self._collective = ""
+
+    def _on_virtual_collective(self, device: str, name: str, size: int, interval: Interval) -> None:
+        if self._active:
+            self._step.spans.append((device, "collective", self._collective or name, interval, size, 0, ""))
 
     # -- steps -----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from lab.timing.step_memory import StepMemory
 from lab.timing.wall import WallTimer
 from lab.vgpu.clock import Stream
 from lab.vgpu.links import HOST
-from lab.vgpu.observer import Copy
+from lab.vgpu.observer import Collective, Copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,14 @@ class VirtualTimer:
             report(_name(copy.source), _name(copy.target), copy.bytes, (copy.start_ns, copy.end_ns))
 
         self._clock.on_transfer = listen
+
+    def on_collective(self, report: Callable[[str, str, int, tuple[int, int]], None]) -> None:
+        """`report(device, name, bytes, interval)` is called for every collective, from when the last rank is ready."""
+
+        def listen(seen: Collective) -> None:
+            report(_name(seen.device), seen.name, seen.bytes, (seen.start_ns, seen.end_ns))
+
+        self._clock.on_collective = listen
 
     def now_ns(self) -> int:
         return self._clock.now_ns

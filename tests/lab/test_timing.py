@@ -18,6 +18,7 @@ from lab.timing.recorder import SHORTEST_WAIT_NS, Recorder, WaitFinder, as_event
 from lab.timing.virtual import VirtualTimer
 from lab.timing.wall import WallTimer
 from lab.vgpu.links import LinkModel
+from lab.vgpu.observer import Collective
 
 MS = 1_000_000
 
@@ -86,6 +87,24 @@ def test_virtual_timer_reads_the_devices_own_times():
     assert seen == [("vgpu:0", "vgpu:1", 500, (start, start + 500))]
     clock.transfer(-1, 0, 5, host_waits=False)
     assert seen[-1][:3] == ("cpu", "vgpu:0", 5)
+
+
+def test_collectives_of_the_virtual_clock_become_spans_under_the_buckets_names():
+    clock, events = vgpu.enable(devices=2).clock, []
+    recorder = Recorder(VirtualTimer(), ["vgpu:1"], events.extend)
+    done = recorder.collective("vgpu:1", "bucket 0")
+    clock.tell_collective(
+        Collective(1, 1, "all_reduce", 500, ready_ns=1_000, start_ns=3_000, end_ns=9_000, last_rank=0)
+    )
+    done(500)
+    clock.tell_collective(Collective(1, 1, "broadcast", 8, ready_ns=9_000, start_ns=9_000, end_ns=9_500, last_rank=1))
+    recorder.finish_step(torch.zeros(()), 1)
+    recorder.flush(wait=True)
+    spans = [event for event in map(as_event, events) if isinstance(event, Span)]
+    assert [(s.device, s.kind, s.name, s.start_ns, s.end_ns, s.bytes) for s in spans] == [
+        ("vgpu:1", "collective", "bucket 0", 3_000, 9_000, 500),
+        ("vgpu:1", "collective", "broadcast", 9_000, 9_500, 8),
+    ]
 
 
 def test_the_cpu_holds_up_the_virtual_host():
