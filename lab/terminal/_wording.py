@@ -1,0 +1,109 @@
+"""Numbers, devices and runs as people read them in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab import nets
+from lab.events import RunStarted
+from lab.state import RunState
+
+if TYPE_CHECKING:
+    from lab.experiment import Experiment
+
+DEVICE_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
+"""Okabe and Ito's palette, its brighter colours first: a terminal is mostly dark."""
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def bytes_text(count: float) -> str:
+    """`368.6 kB`: powers of 1000, as the profiles have them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def seconds_text(seconds: float) -> str:
+    """`1.27 ms`, `12.3 s`, `4 min 05 s`."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+def clock_text(state: RunState) -> str:
+    """The clock, with "simulated" for the virtual one."""
+    clock = state.started.clock if state.started else "wall"
+    return "simulated (virtual clock)" if clock == "virtual" else f"{clock} clock"
+
+
+def sparkline(values: Sequence[float], width: int = 48) -> str:
+    """A curve in one line of text; points that are not finite are left blank."""
+    shown = list(values[:: max(1, len(values) // width)])[-width:]
+    finite = [value for value in shown if abs(value) < float("inf")]
+    if not finite:
+        return ""
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    return "".join(
+        _BLOCKS[round((value - low) / span * (len(_BLOCKS) - 1))] if abs(value) < float("inf") else " "
+        for value in shown
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How a device spent its time, as parts of 1."""
+
+    busy: float
+    transfer: float
+    waiting: float
+
+
+def device_shares(state: RunState, device: str) -> Shares:
+    """Of the whole run: the worker's own totals once it has finished, until then those of the spans seen so far."""
+    if state.finished and device in state.finished.totals:
+        totals = state.finished.totals[device]
+        busy, moved = totals.busy_ns, totals.transfer_ns + totals.collective_ns
+        whole = busy + moved + totals.idle_ns
+    else:
+        shares = state.shares(device)
+        carried, idle = shares.get("transfer", 0.0) + shares.get("collective", 0.0), shares.get("wait", 0.0)
+        return Shares(sum(shares.values()) - carried - idle, carried, idle)
+    if not whole:
+        return Shares(0.0, 0.0, 0.0)
+    return Shares(busy / whole, moved / whole, max(0.0, 1 - (busy + moved) / whole))
+
+
+def headline(started: RunStarted) -> str:
+    experiment = started.experiment
+    names = ", ".join(device.name for device in started.devices)
+    split = f", {experiment['microbatches']} microbatches" if experiment.get("microbatches", 1) > 1 else ""
+    return f"{started.net} · {experiment['strategy']} on {names} · batch {experiment['batch_size']}{split}"
+
+
+def data_line(started: RunStarted) -> str:
+    data = started.data
+    return f"Data: {data.title}, {data.train_samples} training and {data.test_samples} test samples; {data.origin}"
+
+
+def notes(experiment: Experiment) -> list[str]:
+    """What a reader should know about the numbers to come."""
+    entry = nets.REGISTRY.get(experiment.net)
+    if entry and entry.batch_norm and experiment.microbatches > 1:
+        return [
+            f"{experiment.net!r} has batch norm, which sees each microbatch alone: with microbatches="
+            f"{experiment.microbatches} its losses rightly differ from those of the whole batch."
+        ]
+    if entry and entry.batch_norm and experiment.strategy == "data_parallel" and len(experiment.devices) > 1:
+        return [
+            f"{experiment.net!r} has batch norm, which sees each device's part of the batch alone: its losses rightly "
+            "differ from those of one device."
+        ]
+    return []
