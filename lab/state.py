@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Iterable
@@ -28,7 +29,8 @@ from lab.events import (
     SpanKind,
     StepFinished,
 )
-from lab.timing.overlap import hidden_ns
+from lab.timing.meetings import communication, meetings
+from lab.timing.overlap import COMPUTATION, hidden_ns
 
 Status = Literal["starting", "running", "paused", "finished", "stopped", "failed"]
 
@@ -36,7 +38,11 @@ SERIES_POINTS = 1_000
 """Most points of a curve: what a browser redraws in place ten times a second."""
 KEPT_STEPS = 24
 """Steps whose spans are kept for the timeline."""
+OPEN_STEPS = 256
+"""Steps of a group that some ranks have reported and others not yet: reports come in batches, rank by rank."""
 MAX_SPANS_PER_STEP = 4_000
+RECENT_STEPS = 32
+"""Over which a rank's pace is taken."""
 
 
 class Series:
@@ -83,6 +89,33 @@ class Traffic:
     time_ns: int = 0
 
 
+@dataclass(slots=True)
+class RankProgress:
+    """How far a rank has come, and how fast it is."""
+
+    steps: int = 0
+    """Finished."""
+    loss: float = math.nan
+    """Of its share of the batch in its last step."""
+    recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    """Samples and seconds of the last steps."""
+
+    @property
+    def samples_per_second(self) -> float | None:
+        """On the run's clock, over the last steps; None as long as no time has passed."""
+        seconds = sum(seconds for _, seconds in self.recent)
+        return sum(samples for samples, _ in self.recent) / seconds if seconds else None
+
+
+@dataclass(slots=True)
+class DeviceCommunication:
+    """How a device's time in collectives was spent over the whole run, in nanoseconds; see `Communication`."""
+
+    hidden_ns: int = 0
+    exposed_ns: int = 0
+    awaited_ns: int = 0
+
+
 class RunState:
     """What a view needs to know of a run.
 
@@ -100,6 +133,13 @@ class RunState:
         """The ranks; None for a run in one process."""
         self.buckets: tuple[Bucket, ...] = ()
         """Which gradients ride together, as laid out last."""
+        self.layouts: list[BucketsBuilt] = []
+        """How the buckets were laid out first, and last."""
+        self.ranks: dict[int, RankProgress] = defaultdict(RankProgress)
+        self.communication: dict[str, DeviceCommunication] = defaultdict(DeviceCommunication)
+        """Device -> how its collectives went in the steps that all ranks have finished."""
+        self.waited_for: dict[int, int] = defaultdict(int)
+        """Rank -> nanoseconds for which all others together waited for it in collectives."""
         self.paused: Paused | None = None
         """Where the ranks wait, while they are paused."""
         self.step = 0
@@ -128,6 +168,8 @@ class RunState:
         """End of the last step, on the run's clock."""
         self._step_seconds: deque[float] = deque(maxlen=64)
         self._losses: dict[int, list[float]] = {}
+        self._open: dict[int, list[Span]] = {}
+        """Step -> what the ranks that have finished it computed and sent in it."""
 
     def apply_all(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -153,6 +195,7 @@ class RunState:
                 self.group = event
             case BucketsBuilt():
                 self.buckets = event.buckets
+                self.layouts = [*self.layouts[:1], event]
             case Paused():
                 self.paused, self.status = event, "paused"
             case Resumed():
@@ -172,6 +215,8 @@ class RunState:
         self.totals[span.device][span.kind] += span.duration_ns
         if span.kind in ("forward", "backward"):
             self.layers[span.name][span.kind] += span.duration_ns
+        if span.kind == "wait" and self.group and (late := span.name.removeprefix("rank ")).isdecimal():
+            self.waited_for[int(late)] += span.duration_ns
         if span.kind == "transfer" and span.peer:
             traffic = self.traffic[span.device, span.peer]
             traffic.bytes += span.bytes
@@ -181,23 +226,34 @@ class RunState:
         kept = self.spans.get(span.step)
         if kept is None:
             kept = self.spans[span.step] = []
-            if len(self.spans) > KEPT_STEPS:
-                del self.spans[min(self.spans)]  # a straggler's own step, if the others are newer
+            self._make_room()
         if len(kept) < MAX_SPANS_PER_STEP:
             kept.append(span)
 
+    def _make_room(self) -> None:
+        """Drops the oldest steps; those that some ranks have not finished yet are kept for a while, to be whole."""
+        complete = sorted(step for step in self.spans if step < self.step)
+        for step in complete[:-KEPT_STEPS]:
+            del self.spans[step]
+        if len(self.spans) > KEPT_STEPS + (OPEN_STEPS if self.group else 0):
+            del self.spans[min(self.spans)]  # a straggler's own step, if the others are newer
+
     def _add_step(self, event: StepFinished) -> None:
         self.samples += event.samples
+        rank = self.ranks[event.rank]
+        rank.steps, rank.loss = event.step + 1, event.loss
+        rank.recent.append((event.samples, event.seconds))
         self.elapsed_ns = max(self.elapsed_ns, event.end_ns)
         self.loss[event.rank].add(event.step, event.loss)
         self._step_seconds.append(event.seconds)
-        rows = [
-            (s.device, 0, 0, s.kind, "", s.start_ns, s.end_ns)
-            for s in self.spans.get(event.step, ())
-            if s.rank == event.rank
-        ]
+        own = [span for span in self.spans.get(event.step, ()) if span.rank == event.rank]
+        rows = [(span.device, 0, 0, span.kind, "", span.start_ns, span.end_ns) for span in own]
         for device, ns in hidden_ns(rows).items():
             self.hidden[device] += ns
+        if self.group:
+            self._open.setdefault(event.step, []).extend(
+                span for span in own if span.kind == "collective" or span.kind in COMPUTATION
+            )
         losses = self._losses.setdefault(event.step, [])
         losses.append(event.loss)
         if len(losses) == self.world_size:
@@ -205,6 +261,19 @@ class RunState:
             self.step = max(self.step, event.step + 1)
             self.last_loss = sum(losses) / len(losses)
             self.mean_loss.add(event.step, self.last_loss)
+            self._add_meetings(self._open.pop(event.step, []))
+
+    def _add_meetings(self, spans: list[Span]) -> None:
+        """All ranks have finished a step: who waited for whom in its collectives."""
+        met = meetings(spans)
+        for device, went in communication(spans, met).items():
+            total = self.communication[device]
+            total.hidden_ns += went.hidden_ns
+            total.exposed_ns += went.exposed_ns
+            total.awaited_ns += went.awaited_ns
+        for meeting in met:
+            if meeting.waited_ns:
+                self.waited_for[meeting.last_rank] += meeting.waited_ns
 
     # -- what views ask ------------------------------------------------------------------------------------------
 
@@ -220,8 +289,11 @@ class RunState:
     @property
     def timeline_step(self) -> int | None:
         """The last step all of whose spans are here."""
-        complete = [step for step in self.spans if step < self.step]
-        return max(complete, default=None)
+        complete = sorted((step for step in self.spans if step < self.step), reverse=True)
+        for step in complete:
+            if len({span.rank for span in self.spans[step]}) >= self.world_size:
+                return step
+        return complete[0] if complete else None
 
     @property
     def device_names(self) -> tuple[str, ...]:
