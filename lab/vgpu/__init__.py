@@ -40,6 +40,7 @@ def enable(
     memory: int | str | None = None,
     topology: TopologyLike = "pairs",
     timing: Timing | None = None,
+    backing: str | torch.device = "cpu",
 ) -> Machine:
     """Makes `vgpu:0` to `vgpu:{devices-1}` available in this process, with fresh memory and a clock at zero.
 
@@ -56,14 +57,21 @@ def enable(
         topology: who shares links: `pairs` (nobody), `ports`, `bus`, `nodes:4`, `nodes:4:ethernet_10g`, or a list of
             `Wire`, see `lab.vgpu.topologies`. The bus is the host's link unless `link` says otherwise.
         timing: `measured` on this machine's CPU, or `modelled` from shapes alone; by default the profile's own
-            way.
+            way, and `modelled` on another backing than the CPU.
+        backing: the real device that has the numbers: `cpu`; one real GPU, as `cuda:0`, which all virtual ones share;
+            or `meta` for shapes, bytes and modelled times without any number, see `lab.vgpu.backing`.
 
     Raises:
-        DeviceError: for a number of devices, a profile, a link, an amount of memory or a topology that cannot be.
+        DeviceError: for a number of devices, a profile, a link, an amount of memory, a topology or a
+            backing that cannot be.
     """
     from lab.vgpu import backend, machine, settings, tensor
+    from lab.vgpu import backing as backings
 
-    new = machine.Machine(*settings.checked(devices, hardware, link, memory, topology, timing))
+    real = backings.find(backing, timing)
+    if real.type != "cpu":
+        timing = timing or "modelled"
+    new = machine.Machine(*settings.checked(devices, hardware, link, memory, topology, timing), real)
     backend.register()
     tensor.set_machine(new)
     return new

@@ -30,7 +30,6 @@ from lab.vgpu import (
     saving,
 )
 from lab.vgpu import tensor as vt
-from lab.vgpu.machine import cpu_time_ns
 
 aten = torch.ops.aten
 _FLASH = torch.nn.attention.SDPBackend.FLASH_ATTENTION.value
@@ -88,7 +87,9 @@ def _empty(
         return torch.empty(size, dtype=dtype)
     index = vt.device_index(device)
     vt.machine().pools[index].check_fits(torch.empty(size, dtype=dtype, device="meta").nbytes)
-    data = torch.empty(size, dtype=dtype, device="cpu", memory_format=memory_format or torch.contiguous_format)
+    data = torch.empty(
+        size, dtype=dtype, device=vt.machine().backing, memory_format=memory_format or torch.contiguous_format
+    )
     return vt.wrap(data, index)
 
 
@@ -99,7 +100,7 @@ def _empty_strided(
     vt.machine().pools[index].check_fits(
         torch.empty_strided(size, stride, dtype=dtype, device="meta").untyped_storage().nbytes()
     )
-    return vt.wrap(torch.empty_strided(size, stride, dtype=dtype, device="cpu"), index)
+    return vt.wrap(torch.empty_strided(size, stride, dtype=dtype, device=vt.machine().backing), index)
 
 
 def _copy_from(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
@@ -119,11 +120,11 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """Takes the kernel that the CPU would take, so that the result is the CPU's to the bit."""
+    """Takes the kernel that the CPU would take, so that the result is the CPU's to the bit. On another backing, the
+    operations of which attention consists.
+    """
     options: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
-    plain = [tensor._data if isinstance(tensor, vt.VGPUTensor) else tensor for tensor in (query, key, value, attn_mask)]
-    choose: Any = torch._fused_sdp_choice
-    choice = choose(*plain, **options, enable_gqa=enable_gqa)
+    choice = _choice((query, key, value, attn_mask), {**options, "enable_gqa": enable_gqa})
     if choice == _FLASH:
         if attn_mask is not None and attn_mask.dtype == torch.bool:  # as the CPU does first
             attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(~attn_mask, float("-inf"))
@@ -133,6 +134,20 @@ def _attention(
         plainly = aten._scaled_dot_product_attention_math
         result = plainly(query, key, value, attn_mask=attn_mask, **options, enable_gqa=enable_gqa)[0]
     return result
+
+
+def _choice(tensors: tuple[Any, ...], options: dict[str, Any]) -> int | None:
+    """Which kernel the CPU would take; None on a real GPU."""
+    plain = [tensor._data if isinstance(tensor, vt.VGPUTensor) else tensor for tensor in tensors]
+    if plain[0].is_meta:  # the smallest tensors on the CPU for which the choice is the same
+        *qkv, mask = plain
+        plain = [torch.empty((1,) * (tensor.dim() - 1) + tensor.shape[-1:], dtype=tensor.dtype) for tensor in qkv]
+        plain.append(None if mask is None else torch.empty((1,) * mask.dim(), dtype=mask.dtype))
+    if plain[0].device != vt.CPU:
+        return None
+    choose: Any = torch._fused_sdp_choice
+    choice: int = choose(*plain, **options)
+    return choice
 
 
 def _ctc_loss(logs: Any, targets: Any, input_lengths: Any, target_lengths: Any, *options: Any) -> torch.Tensor:
@@ -149,7 +164,7 @@ def _factory(op: Any, *args: Any, **kwargs: Any) -> Any:
         generator.check(kwargs["generator"], index)
     if op is aten._efficientzerotensor.default:
         op = aten.zeros.default  # zeros that have no memory crash every kernel that meets them
-    started = cpu_time_ns()
-    result = op(*args, **{**kwargs, "device": vt.CPU})
+    started = vt.machine().watch()
+    result = op(*args, **{**kwargs, "device": vt.machine().backing})
     vt.machine().record(index, started, op, args, result)
     return vt.wrap(result, index) if isinstance(result, torch.Tensor) else result

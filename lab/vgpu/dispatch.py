@@ -13,7 +13,6 @@ import torch
 from torch.utils._mode_utils import no_dispatch
 
 from lab.vgpu.generator import check as check_generator
-from lab.vgpu.machine import cpu_time_ns
 from lab.vgpu.memory import Block
 from lab.vgpu.tensor import CPU, VGPUTensor, machine, wrap, wrap_in
 
@@ -86,10 +85,10 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: 
     unwrap = _Unwrapper(func)
     plain = [value if type(value) in _NUMBERS else unwrap(value) for value in args]
     if kwargs:
-        kwargs = {name: CPU if name == "device" else unwrap(value) for name, value in kwargs.items()}
+        kwargs = {name: machine().backing if name == "device" else unwrap(value) for name, value in kwargs.items()}
         if kwargs.get("generator") is not None:
             check_generator(kwargs["generator"], unwrap.index)
-    started = cpu_time_ns()
+    started = machine().watch()
     result = func(*plain, **kwargs)
     index = unwrap.index
     if timed:
@@ -141,10 +140,10 @@ def _write(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: b
     unwrap = _Unwrapper(func)
     plain = [value if type(value) in _NUMBERS else unwrap(value) for value in args]
     if kwargs:
-        kwargs = {name: CPU if name == "device" else unwrap(value) for name, value in kwargs.items()}
+        kwargs = {name: machine().backing if name == "device" else unwrap(value) for name, value in kwargs.items()}
         if kwargs.get("generator") is not None:
             check_generator(kwargs["generator"], unwrap.index)
-    started = cpu_time_ns()
+    started = machine().watch()
     result = func(*plain, **kwargs)
     if timed and unwrap.index >= 0:
         machine().record(unwrap.index, started, func, plain, result)

@@ -30,25 +30,24 @@ class Generator(_Plain, metaclass=_Kind):
     _vgpu: torch.device
 
     def __new__(cls, device: Any = None) -> Any:
-        from lab.vgpu.tensor import device_index
+        from lab.vgpu.tensor import device_index, machine
 
         there = torch.device("cpu" if device is None else device)
         if there.type != "vgpu":
             return _Plain(there)
-        generator: Any = super().__new__(cls)
+        # The `meta` backing draws no numbers.
+        behind = machine().backing
+        generator: Any = super().__new__(cls, torch.device("cpu") if behind.type == "meta" else behind)  # type: ignore[call-arg]
         generator._vgpu = torch.device("vgpu", device_index(there))
         _ours[generator._cdata] = generator
         return generator
-
-    def __init__(self, device: Any = None) -> None:
-        super().__init__()
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
         return self._vgpu
 
     def clone_state(self) -> Generator:
-        clone = Generator(self.device)
+        clone: Generator = Generator(self.device)
         clone.set_state(self.get_state())
         return clone
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from lab.errors import DeviceError
+from lab.vgpu import backing as backings
 from lab.vgpu.backward_streams import BackwardStreams
 from lab.vgpu.clock import VirtualClock
 from lab.vgpu.links import Topology
@@ -15,10 +17,6 @@ from lab.vgpu.memory import MemoryPool
 from lab.vgpu.observer import Observer, Operation
 from lab.vgpu.profiles import Profile, Timing
 from lab.vgpu.roofline import Roofline
-
-cpu_time_ns = time.thread_time_ns
-"""By which operations are measured: the time for which this thread computes. Time in which other programs have the core
-does not count, so that a busy machine tells the same story."""
 
 
 class Machine:
@@ -30,6 +28,7 @@ class Machine:
         topology: the links between them and the host.
         capacity: bytes of memory of each.
         timing: how operations are timed.
+        backing: the real device that has the numbers.
     """
 
     def __init__(
@@ -39,6 +38,7 @@ class Machine:
         topology: Topology,
         capacity: int,
         timing: Timing,
+        backing: torch.device,
     ) -> None:
         self.profile = profile
         self.clock = VirtualClock(devices, issue_ns=round(profile.issue_us * 1000), topology=topology)
@@ -48,6 +48,9 @@ class Machine:
         """False while operations take no simulated time, as during evaluation."""
         self.model = Roofline(profile) if timing == "modelled" else None
         """Times operations from their shapes; None where they are measured."""
+        self.backing = backing
+        self.watch = backings.watch(backing) if self.model is None else backings.no_watch
+        """Read before and after an operation, where operations are measured; in nanoseconds."""
         self._scale = 1 / profile.speed
 
     @property
@@ -81,8 +84,8 @@ class Machine:
             return self.pools[self.check(index)]
 
     def record(self, index: int, started_ns: int, func: Any, args: Any, result: Any) -> None:
-        """Counts an operation on the clock. Measured, it takes what this thread computed since `started_ns` (by
-        `cpu_time_ns`), scaled; modelled, it takes what the roofline says.
+        """Counts an operation on the clock. Measured, it takes what the watch counted since `started_ns`,
+        scaled; modelled, it takes what the roofline says.
 
         Args:
             func: the operator.
@@ -92,7 +95,7 @@ class Machine:
         if not self.timing:
             return
         if self.model is None:
-            duration_ns = round((cpu_time_ns() - started_ns) * self._scale)
+            duration_ns = round((self.watch() - started_ns) * self._scale)
         else:
             duration_ns = self.model.duration_ns(func, args, result)
         start = self.clock.run(self.check(index), duration_ns)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lab.vgpu.backing import need_numbers
 from lab.vgpu.dispatch import (
     INSTANT,
     compute,
@@ -19,8 +20,7 @@ from lab.vgpu.dispatch import (
     view,
 )
 from lab.vgpu.links import HOST
-from lab.vgpu.machine import cpu_time_ns
-from lab.vgpu.tensor import CPU, Plan, VGPUTensor, device_index, machine, wrap, wrap_in
+from lab.vgpu.tensor import Plan, VGPUTensor, device_index, machine, wrap, wrap_in
 
 aten = torch.ops.aten
 
@@ -44,7 +44,9 @@ def _copy_(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def copy(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     """Copies numbers into `target`, within a device or from one to another."""
     (to, to_index), (data, from_index) = _place(target), _place(source)
-    started = cpu_time_ns()
+    if to_index == HOST and from_index != HOST:
+        need_numbers(data, source.device)
+    started = machine().watch()
     to.copy_(data)
     if from_index == to_index:
         machine().record(to_index, started, aten.copy_.default, (to, data), to)
@@ -64,22 +66,24 @@ def _to_copy(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     device = kwargs.pop("device", None) or source.device
     non_blocking = kwargs.pop("non_blocking", False)
     kwargs.pop("pin_memory", None)
-    started = cpu_time_ns()
+    if device.type != "vgpu":
+        need_numbers(source._data, source.device)
+        move(source._data, source._index, HOST, host_waits=not non_blocking)
+        return aten._to_copy.default(source._data, **kwargs).to(device)
+    started = machine().watch()
     data = aten._to_copy.default(source._data, **kwargs)
-    if device.type == "vgpu":
-        index = device_index(device)
-        if index == source._index:
-            machine().record(index, started, func, (source._data,), data)
-        else:
-            move(source._data, source._index, index, host_waits=False)
-        return wrap(data, index, (source,))
-    move(source._data, source._index, HOST, host_waits=not non_blocking)
-    return data.to(device)
+    index = device_index(device)
+    if index == source._index:
+        machine().record(index, started, func, (source._data,), data)
+    else:
+        move(source._data, source._index, index, host_waits=False)
+    return wrap(data, index, (source,))
 
 
 def _scalar(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`.item()`: the host waits for the device."""
     source: VGPUTensor = args[0]
+    need_numbers(source._data, source.device)
     move(source._data, source._index, HOST, host_waits=True)
     return func(source._data)
 
@@ -93,7 +97,7 @@ def _pack(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     source, lengths, *rest = args
     if type(source) is not VGPUTensor or type(lengths) is VGPUTensor:
         return compute(func, args, kwargs)
-    started = cpu_time_ns()
+    started = machine().watch()
     data, batch_sizes = func(source._data, lengths, *rest)
     machine().record(source._index, started, func, (source._data,), data)
     return wrap(data, source._index), batch_sizes
@@ -105,7 +109,7 @@ def _set_storage(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     behind = getattr(source, "behind", None)
     if behind is None:
         return compute_in_place(func, args, kwargs)
-    data = torch.empty(0, dtype=target.dtype)
+    data = torch.empty(0, dtype=target.dtype, device=behind._data.device)
     func(data, behind._data.untyped_storage(), *layout)
     target._data, target._block, target._index = data, behind._block, behind._index
     take_over_storage(target, wrap_in(data, target._index, target._block))
@@ -123,7 +127,7 @@ def _like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     index = device_index(device)
     if all(value._index == index for value in args if type(value) is VGPUTensor):
         return compute(func, args, kwargs, timed=timed)
-    return wrap(func(*map(_cpu, args), **{**kwargs, "device": CPU}), index)
+    return wrap(func(*map(_cpu, args), **{**kwargs, "device": machine().backing}), index)
 
 
 def _cpu(value: Any) -> Any:

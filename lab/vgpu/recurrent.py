@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lab.vgpu.tensor import CPU, machine
+
 aten = torch.ops.aten
 _LSTM_MODE = 2  # of mkldnn_rnn_layer
 
@@ -117,7 +119,11 @@ def _lstm(
 
     has_projections = hidden[0].size(2) != hidden[1].size(2)
     by_library = (
-        torch._C._get_mkldnn_enabled() and not has_projections and x.dtype == torch.float32 and x.numel() > 0
+        machine().backing == CPU
+        and torch._C._get_mkldnn_enabled()
+        and not has_projections
+        and x.dtype == torch.float32
+        and x.numel() > 0
     )  # as the CPU decides
     layer = partial(_lstm_layer_by_library, train=train) if by_library else one_layer_lstm
     x = x.transpose(0, 1) if batch_first else x

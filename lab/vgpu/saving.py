@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.serialization
 
+from lab.vgpu.backing import need_numbers
 from lab.vgpu.memory import Block
 from lab.vgpu.tensor import VGPUTensor, device_index, machine, wrap, wrap_in
 
@@ -30,7 +31,7 @@ class _Outgoing(torch.TypedStorage):
     def __reduce__(self) -> Any:
         # torch.save never asks: it writes storages itself. This is for plain pickle, between processes for instance.
         storage: Any = self._untyped_storage
-        return _storage_from_bytes, (bytes(_bytes_of(storage).numpy()), self.dtype, f"vgpu:{storage._vgpu_index}")
+        return _storage_from_bytes, (bytes(_bytes_of(storage).cpu().numpy()), self.dtype, f"vgpu:{storage._vgpu_index}")
 
 
 class _Incoming(torch.UntypedStorage):
@@ -53,7 +54,7 @@ class _Incoming(torch.UntypedStorage):
 
 
 def _bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
-    return torch.empty(0, dtype=torch.uint8).set_(storage)
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
 def _storage_from_bytes(content: bytes, dtype: torch.dtype, location: str) -> torch.TypedStorage:
@@ -79,7 +80,7 @@ def _restore(storage: Any, location: str) -> Any:
     index = device_index(torch.device(location))
     machine().pools[index].check_fits(storage.nbytes())
     incoming = _Incoming(0)  # type: ignore[no-untyped-call]
-    incoming.behind = wrap(_bytes_of(storage), index)
+    incoming.behind = wrap(_bytes_of(storage).to(machine().backing), index)
     return incoming
 
 
@@ -88,6 +89,7 @@ def reduce(tensor: VGPUTensor) -> Any:
     hooks: Any = OrderedDict()
     if getattr(tensor, "_is_param", False):
         return torch._utils._rebuild_parameter, (tensor.detach(), tensor.requires_grad, hooks)
+    need_numbers(tensor._data, tensor.device)
     data = tensor._data.resolve_conj().resolve_neg()
     untyped = data.untyped_storage()
     untyped._vgpu_index = tensor._index  # type: ignore[attr-defined]
@@ -116,7 +118,9 @@ def deep_copy(tensor: VGPUTensor, memo: dict[int, Any]) -> VGPUTensor:
         copied = data.untyped_storage().clone()
         storages[key] = copied, Block(machine().pool(tensor._index), copied._cdata, size)
     storage, block = storages[key]
-    numbers = torch.empty(0, dtype=data.dtype).set_(storage, data.storage_offset(), data.size(), data.stride())
+    numbers = torch.empty(0, dtype=data.dtype, device=data.device).set_(
+        storage, data.storage_offset(), data.size(), data.stride()
+    )
     if data.is_conj() or data.is_neg():
         numbers = numbers.conj() if data.is_conj() else torch._neg_view(numbers)
     result = wrap_in(numbers, tensor._index, block)

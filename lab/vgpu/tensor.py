@@ -157,7 +157,8 @@ class VGPUTensor(torch.Tensor):
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         with no_dispatch():
-            text = repr(self._data.detach())
+            data = self._data.detach()
+            text = f"tensor(..., size={tuple(data.shape)})" if data.is_meta else repr(data.cpu())
         about = [f"device='{self.device}'"]
         if self.grad_fn is not None:
             about.append(f"grad_fn=<{type(self.grad_fn).__name__}>")
