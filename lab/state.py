@@ -29,6 +29,8 @@ from lab.events import (
     SpanKind,
     StepFinished,
 )
+from lab.lateness import Straggler
+from lab.lateness import find as find_straggler
 from lab.timing.meetings import communication, meetings
 from lab.timing.overlap import COMPUTATION, hidden_ns
 
@@ -43,6 +45,8 @@ OPEN_STEPS = 256
 MAX_SPANS_PER_STEP = 4_000
 RECENT_STEPS = 32
 """Over which a rank's pace is taken."""
+LATENESS_STEPS = 12
+"""Steps from which it is told who is late."""
 
 
 class Series:
@@ -170,6 +174,8 @@ class RunState:
         self._losses: dict[int, list[float]] = {}
         self._open: dict[int, list[Span]] = {}
         """Step -> what the ranks that have finished it computed and sent in it."""
+        self._straggler: Straggler | None = None
+        self._looked_at = -1
 
     def apply_all(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -294,6 +300,15 @@ class RunState:
             if len({span.rank for span in self.spans[step]}) >= self.world_size:
                 return step
         return complete[0] if complete else None
+
+    @property
+    def straggler(self) -> Straggler | None:
+        """The rank for which the others wait, in the last steps; None when nobody is late for long."""
+        if self._looked_at != self.step:
+            self._looked_at = self.step
+            steps = [spans for step, spans in sorted(self.spans.items()) if step < self.step][-LATENESS_STEPS:]
+            self._straggler = find_straggler(steps, self.world_size) if self.world_size > 1 else None
+        return self._straggler
 
     @property
     def device_names(self) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ from lab.workers.control import Control, GatePhase, phase_of, position, step_of
 from lab.workers.failure import NotFiniteLossError
 from lab.workers.group import Group
 from lab.workers.injector import Injector
+from lab.workers.slowness import Emulated, Simulated, Slowness
 
 Emit = Callable[[list[Event | SpanRow]], None]
 
@@ -86,7 +87,7 @@ class Training:
         dtype = getattr(torch, experiment.dtype)
         net = net.to(dtype)
         self._about = rank_devices.enable(experiment)
-        injector = Injector(experiment.faults, group)
+        injector = Injector(experiment.faults, group, _slowness(experiment, clock))
         injector.joining()
         group.join()
 
@@ -278,6 +279,18 @@ def build_net(experiment: Experiment, own_net: Any, rank: int = 0) -> nn.Module:
         return nets.build(experiment.net, data.REGISTRY[experiment.data or "mnist"].spec)
     module: nn.Module = own_net if isinstance(own_net, nn.Module) else own_net()
     return module
+
+
+def _slowness(experiment: Experiment, clock: Clock) -> Slowness:
+    """How a rank is made late on this clock."""
+    if clock != "virtual":
+        return Emulated()
+
+    def devices_of(rank: int) -> tuple[int, ...]:
+        own = checks.rank_devices(experiment.devices, experiment.world_size or 1, rank)
+        return tuple(int(device[5:]) for device in own if device.startswith("vgpu"))
+
+    return Simulated(vgpu.current(), devices_of)
 
 
 def _typed(inputs: Tensor, dtype: torch.dtype) -> Tensor:

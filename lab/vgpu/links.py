@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Protocol
@@ -125,3 +125,35 @@ class OwnLinks:
     def route(self, source: int, target: int) -> Route:
         link = self.host_link if HOST in (source, target) else self.link
         return Route(link, ((source, target),))
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """What makes the links of one device slower than they are."""
+
+    latency_ns: int = 0
+    """Added to each link's own."""
+    bytes_per_ns: float = math.inf
+    """The most that a link carries."""
+
+
+class Hindered:
+    """A topology, with the links of some devices made slower.
+
+    Args:
+        hindrances: by device.
+    """
+
+    def __init__(self, topology: Topology, hindrances: Mapping[int, Hindrance]) -> None:
+        self.topology = topology
+        self._hindrances = hindrances
+
+    def route(self, source: int, target: int) -> Route:
+        route = self.topology.route(source, target)
+        link = route.link
+        for end in (source, target):
+            hindrance = self._hindrances.get(end)
+            if hindrance is not None:
+                slower = min(link.bytes_per_ns, hindrance.bytes_per_ns)
+                link = LinkModel(slower, link.latency_ns + hindrance.latency_ns)
+        return Route(link, route.channels)

@@ -51,6 +51,8 @@ class Machine:
         self.backing = backing
         self.watch = backings.watch(backing) if self.model is None else backings.no_watch
         """Read before and after an operation, where operations are measured; in nanoseconds."""
+        self.slowness = 1.0
+        """How many times as long every operation takes as it would: above 1 for a device that is to be late."""
         self._scale = 1 / profile.speed
 
     @property
@@ -98,6 +100,8 @@ class Machine:
             duration_ns = round((self.watch() - started_ns) * self._scale)
         else:
             duration_ns = self.model.duration_ns(func, args, result)
+        if self.slowness != 1:
+            duration_ns = round(duration_ns * self.slowness)
         start = self.clock.run(self.check(index), duration_ns)
         if self.observers:
             stream = self.clock.current(index).number

@@ -7,12 +7,13 @@ they wait in vain. The root cause is the rank that had trouble of its own, or di
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from lab.events import RankFailed
+from lab.events import RankFailed, Span
 from lab.workers.board import Collective, Position
 from lab.workers.failure import from_exit
 
@@ -21,6 +22,22 @@ _COMMUNICATION = re.compile(
     r"DistBackendError|DistNetworkError|DistStoreError|wait timeout|recvBytes|sendBytes"
 )
 """Signs of an error that came to a rank from its connections to the others."""
+_LOST = re.compile(r"[Cc]onnection (closed|reset) by peer|[Cc]onnection refused|[Bb]roken pipe|[Tt]imed out")
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first difference between the ranks' parameters, as their checksums show it."""
+
+    rank: int
+    """Whose parameters are others than most ranks'."""
+    step: int
+    parameter: str
+
+    def __str__(self) -> str:
+        return (
+            f"rank {self.rank}'s parameters differ from the others' since step {self.step}, first in {self.parameter}"
+        )
 
 
 @dataclass(slots=True)
@@ -37,8 +54,10 @@ class Evidence:
     positions: dict[int, Position] = field(default_factory=dict)
     stacks: dict[int, str] = field(default_factory=dict)
     """Where ranks were that had to be asked."""
-    divergence: RankFailed | None = None
+    divergence: Divergence | None = None
     """What the ranks' checksums showed."""
+    last_spans: dict[int, tuple[Span, ...]] = field(default_factory=dict)
+    """What ranks did last, as far as they had told."""
     timeout_s: float = 20.0
     now_ns: int = field(default_factory=time.monotonic_ns)
 
@@ -46,8 +65,8 @@ class Evidence:
 def diagnose(evidence: Evidence) -> list[RankFailed]:
     """One failure for every rank that had one, the root cause first, marked as primary."""
     culprit = (
-        evidence.divergence
-        or _mismatch(evidence)
+        mismatch(evidence)
+        or _diverged(evidence)
         or _own_trouble(evidence)
         or _absent(evidence)
         or _first_report(evidence)
@@ -63,15 +82,22 @@ def is_communication(failure: RankFailed) -> bool:
 
 def _own_trouble(evidence: Evidence) -> RankFailed | None:
     """The first rank that failed or ended for a reason that lies in itself."""
-    for rank, code in evidence.exits.items():
-        return _with_position(evidence, from_exit(code, rank))
+    for rank in evidence.exits:
+        return _exited(evidence, rank)
     for failure in evidence.reports.values():
         if not is_communication(failure):
             return failure
     return None
 
 
-def _mismatch(evidence: Evidence) -> RankFailed | None:
+def _diverged(evidence: Evidence) -> RankFailed | None:
+    if evidence.divergence is None:
+        return None
+    advice = "Ranks stay equal only if each takes part in every all-reduce, and updates with the same settings."
+    return _found(evidence, evidence.divergence.rank, str(evidence.divergence), advice)
+
+
+def mismatch(evidence: Evidence) -> RankFailed | None:
     """The rank whose collectives differ from the others': another size, or one left out."""
     for number in sorted({c.number for position in evidence.positions.values() for c in position.collectives}):
         brought = {
@@ -80,44 +106,72 @@ def _mismatch(evidence: Evidence) -> RankFailed | None:
             for collective in position.collectives
             if collective.number == number
         }
-        if len(brought) < 2 or len({(c.step, c.kind, c.bytes) for c in brought.values()}) == 1:
+        if len({_signature(c) for c in brought.values()}) < 2:
             continue
         rank = _odd_one(evidence, brought)
-        odd, usual = (
-            brought[rank],
-            next(c for other, c in brought.items() if other != rank and _differ(c, brought[rank])),
-        )
-        if odd.step != usual.step:
-            left_out = f"rank {rank} left out an all-reduce in step {min(odd.step, usual.step)}"
-            text = f"{left_out}: where the others were at that of step {usual.step}, it was at that of step {odd.step}"
+        odd = brought[rank]
+        usual = next(c for other, c in brought.items() if other != rank and _signature(c) != _signature(odd))
+        if odd.step > usual.step:
+            text = _a_step_ahead(evidence, rank, odd, usual)
+        elif _is_ahead(evidence.positions[rank], odd):
+            text = f"rank {rank} left out the all-reduce of {usual.bytes:,} bytes in step {odd.step}"
         else:
-            text = (
-                f"rank {rank} brought {odd.bytes:,} bytes to {_called(odd)}, where the others brought {usual.bytes:,}"
-            )
+            what = f"rank {rank} brought {odd.bytes:,} bytes to {_called(odd)}"
+            text = f"{what}, where the others brought {usual.bytes:,}"
         advice = "Every rank has to call the same collectives in the same order, with tensors of the same size."
-        report = evidence.reports.get(rank)
-        trace = report.traceback if report else evidence.stacks.get(rank, "")
-        return RankFailed(rank, text, True, traceback=trace, advice=advice)
+        return _found(evidence, rank, text, advice)
     return None
 
 
+def _a_step_ahead(evidence: Evidence, rank: int, odd: Collective, usual: Collective) -> str:
+    where = f"where the others were at the all-reduce of step {usual.step}, it was at that of step {odd.step}"
+    divergence = evidence.divergence
+    if divergence is None:
+        return f"rank {rank} left out an all-reduce in step {usual.step}: {where}"
+    # The board keeps the last collectives only, so the checksums know better when it began.
+    since = f"since then its parameters differ from the others', first in {divergence.parameter}"
+    return f"rank {rank} left out an all-reduce in step {divergence.step}; {since}"
+
+
 def _odd_one(evidence: Evidence, brought: dict[int, Collective]) -> int:
-    """The rank that differs from most; of two, the one that differs from what it brought in the step before."""
-    kinds = Counter((c.step, c.kind, c.bytes) for c in brought.values())
+    """The rank that differs from most; of two, the one that does not do as it did in the step before."""
+    kinds = Counter(_signature(c) for c in brought.values())
     common, count = kinds.most_common(1)[0]
-    odd = [rank for rank, c in brought.items() if (c.step, c.kind, c.bytes) != common]
     if count > len(brought) - count:
-        return odd[0]
-    for rank, collective in brought.items():
-        before = {c.bytes for c in evidence.positions[rank].collectives if c.number < collective.number}
-        if before and collective.bytes not in before:
-            return rank
+        return next(rank for rank, c in brought.items() if _signature(c) != common)
+    for strays in (_strays, _is_of_a_new_size):
+        odd = [rank for rank, c in brought.items() if strays(evidence.positions[rank], c)]
+        if len(odd) == 1:
+            return odd[0]
     # One that left something out is a step ahead of the others.
     return max(brought, key=lambda rank: brought[rank].step)
 
 
-def _differ(one: Collective, other: Collective) -> bool:
-    return (one.step, one.kind, one.bytes) != (other.step, other.kind, other.bytes)
+def _strays(position: Position, collective: Collective) -> bool:
+    """True where a rank does not call what it called at the same place of the step before."""
+    now, before = _sequence(position, collective.step, collective.number), _sequence(position, collective.step - 1)
+    return now != before[: len(now)]
+
+
+def _is_ahead(position: Position, collective: Collective) -> bool:
+    """True where a rank calls what comes later, by what it called in the step before."""
+    now, before = _sequence(position, collective.step, collective.number), _sequence(position, collective.step - 1)
+    return now[:-1] == before[: len(now) - 1] and now[-1] in before[len(now) :]
+
+
+def _sequence(position: Position, step: int, until: float = math.inf) -> list[tuple[str, int]]:
+    """What a rank called in a step, in order, up to a collective's number."""
+    return [(c.kind, c.bytes) for c in position.collectives if c.step == step and c.number <= until]
+
+
+def _is_of_a_new_size(position: Position, collective: Collective) -> bool:
+    before = {c.bytes for c in position.collectives if c.number < collective.number}
+    return bool(before) and collective.bytes not in before
+
+
+def _signature(collective: Collective) -> tuple[int, str, int]:
+    """What has to be the same on all ranks."""
+    return collective.step, collective.kind, collective.bytes
 
 
 def _absent(evidence: Evidence) -> RankFailed | None:
@@ -146,13 +200,15 @@ def _absent(evidence: Evidence) -> RankFailed | None:
 
 
 def _asked(evidence: Evidence, rank: int, text: str) -> RankFailed:
-    return RankFailed(
-        rank,
-        text,
-        True,
-        traceback=evidence.stacks.get(rank, ""),
-        advice=f"Its stack shows where it is. A slow step may need a longer timeout_s than {evidence.timeout_s:g}.",
-    )
+    advice = f"Its stack shows where it is. A slow step may need a longer timeout_s than {evidence.timeout_s:g}."
+    return _found(evidence, rank, text, advice)
+
+
+def _found(evidence: Evidence, rank: int, text: str, advice: str) -> RankFailed:
+    """A failure that the parent found out, with what the rank itself has to say of it."""
+    report = evidence.reports.get(rank)
+    trace = report.traceback if report else evidence.stacks.get(rank, "")
+    return RankFailed(rank, text, True, trace, advice, evidence.last_spans.get(rank, ()))
 
 
 def _first_report(evidence: Evidence) -> RankFailed:
@@ -165,23 +221,38 @@ def _first_report(evidence: Evidence) -> RankFailed:
 def _as_seen(evidence: Evidence, rank: int, culprit: int) -> RankFailed | None:
     """What another rank saw of it."""
     report = evidence.reports.get(rank)
-    if report is not None:
-        return dataclasses.replace(report, primary=False)
-    if rank in evidence.exits:
-        return dataclasses.replace(from_exit(evidence.exits[rank], rank), primary=False)
     position = evidence.positions.get(rank)
+    if report is not None:
+        cause = report.cause
+        if is_communication(report):
+            where = f" in {_where(position)}" if position else ""
+            cause = f"rank {rank} lost the others{where}{_detail(cause)}, because rank {culprit} had failed"
+        return dataclasses.replace(report, cause=cause, primary=False)
+    if rank in evidence.exits:
+        return dataclasses.replace(_exited(evidence, rank), primary=False)
     if rank in evidence.finished or position is None:
         return None
-    where = f"{_called(position.waiting_in[0])}" if position.waiting_in else f"{position.phase} of step {position.step}"
-    text = f"rank {rank} was stopped in {where}, because rank {culprit} had failed"
-    return RankFailed(rank, text, False, traceback=evidence.stacks.get(rank, ""))
+    text = f"rank {rank} was stopped in {_where(position)}, because rank {culprit} had failed"
+    return dataclasses.replace(_found(evidence, rank, text, ""), primary=False)
 
 
-def _with_position(evidence: Evidence, failure: RankFailed) -> RankFailed:
-    position = evidence.positions.get(failure.rank)
-    if position is None or position.phase == "starting":
-        return failure
-    return dataclasses.replace(failure, cause=f"{failure.cause}, in {position.phase} of step {position.step}")
+def _detail(cause: str) -> str:
+    """The few words of a long error that say how the connection was lost."""
+    found = _LOST.search(cause)
+    return f": {found[0].lower()}" if found else ""
+
+
+def _where(position: Position) -> str:
+    return _called(position.waiting_in[0]) if position.waiting_in else f"{position.phase} of step {position.step}"
+
+
+def _exited(evidence: Evidence, rank: int) -> RankFailed:
+    """The end of a rank without a word: where it was, and what it did last."""
+    failure, position = from_exit(evidence.exits[rank], rank), evidence.positions.get(rank)
+    cause = failure.cause
+    if position is not None and position.phase != "starting":
+        cause += f", in {position.phase} of step {position.step}"
+    return dataclasses.replace(failure, cause=cause, last_spans=evidence.last_spans.get(rank, ()))
 
 
 def _called(collective: Collective) -> str:

@@ -45,6 +45,8 @@ def from_exception(
     name = type(error).__name__
     text = str(error)
     cause = text if isinstance(error, LabError) else f"{name}: {text}" if text else name
+    if isinstance(error, KeyboardInterrupt):
+        cause = f"rank {rank} was interrupted ({name})"
     advice = next((advice for sign, advice in _ADVICE if sign in text), "")
     if _MIXED_DEVICES in text:
         advice = _MIXED_ADVICE[transfers]

@@ -74,6 +74,10 @@ class Group:
 
             distributed.register()
         os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
+        if self.explain:
+            # The level was read when torch was loaded, before this process was.
+            os.environ["TORCH_DISTRIBUTED_DEBUG"] = "DETAIL"
+            dist.set_debug_level_from_env()  # type: ignore[attr-defined]
         dist.init_process_group(
             self.backend,
             store=dist.FileStore(str(self._seat.store_path), self.world_size),  # type: ignore[attr-defined]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from lab.events import Event, GroupJoined, ParametersSummed, RankFailed, RunStarted, Span, StepFinished
+from lab.events import Event, GroupJoined, ParametersSummed, RunStarted, Span, StepFinished
 from lab.timing.recorder import WaitFinder, as_event
+from lab.workers.diagnosis import Divergence
 
 
 class Inbox:
@@ -16,7 +17,7 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        self.divergence: RankFailed | None = None
+        self.divergence: Divergence | None = None
         """The first difference between the ranks' parameters, if one was found."""
         self._started = False
         self._early: list[tuple[int, list[Any]]] = []
@@ -81,6 +82,4 @@ class Inbox:
         usual = max(values, key=values.count)
         rank = max(rank for rank, own in sums.items() if own != usual)
         first = next(name for name, a, b in zip(self._parameters, usual, sums[rank], strict=True) if a != b)
-        text = f"rank {rank}'s parameters differ from the others' since step {event.step}, first in {first}"
-        advice = "Ranks stay equal only if each takes part in every all-reduce, and updates with the same settings."
-        self.divergence = RankFailed(rank, text, True, advice=advice)
+        self.divergence = Divergence(rank, event.step, first)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -18,6 +17,7 @@ from lab.experiment import Link
 from lab.faults import Fault, FaultKind
 from lab.workers.control import GatePhase
 from lab.workers.group import Group
+from lab.workers.slowness import SLOW_DOWNS, Slowness
 
 
 class InjectedError(LabError):
@@ -25,30 +25,33 @@ class InjectedError(LabError):
 
 
 class Injector:
-    """One rank's faults. Those of other ranks, and those whose step has not come, do nothing."""
+    """One rank's faults. Those of other ranks, and those whose step has not come, do nothing.
 
-    def __init__(self, faults: Iterable[Fault], group: Group) -> None:
+    Args:
+        slowness: how the rank is made late.
+    """
+
+    def __init__(self, faults: Iterable[Fault], group: Group, slowness: Slowness) -> None:
         self._group = group
-        self._waiting = [fault for fault in faults if fault.rank == group.rank]
+        self._slowness = slowness
+        self._waiting: list[Fault] = []
         self._for_this_step: set[FaultKind] = set()
-        self._slowness = 1.0
-        self._delay_s = 0.0
-        self._bytes_per_s = 0.0
-        self._computing_since: float | None = None
-        self._link = _EmulatedLink()
+        for fault in faults:
+            self.add(fault)
 
     @property
     def emulates_link(self) -> bool:
         """True while collectives are made to take longer than they do."""
-        return bool(self._delay_s or self._bytes_per_s)
+        return self._slowness.emulates_link
 
     def add(self, fault: Fault) -> None:
-        if fault.rank == self._group.rank:
+        own = fault.rank == self._group.rank
+        if own or (fault.kind in SLOW_DOWNS and self._slowness.concerns(fault, self._group.rank)):
             self._waiting.append(fault)
 
     def relink(self, link: Link) -> None:
         """From now on, collectives take as long as over this link at least."""
-        self._delay_s, self._bytes_per_s = link.latency_us / 1e6, link.bandwidth_gb_per_s * 1e9
+        self._slowness.relink(link)
 
     def joining(self) -> None:
         """The rank is about to join the others."""
@@ -57,41 +60,28 @@ class Injector:
 
     def at(self, step: int, phase: GatePhase) -> None:
         """The rank comes to a phase of a step."""
-        if phase == "data":
-            self._for_this_step.clear()
-            self._computing_since = None
-            for fault in [fault for fault in self._waiting if fault.step <= step]:
-                self._waiting.remove(fault)
-                self._begin(fault)
-        elif self._slowness > 1:
-            self._straggle(phase)
+        match phase:
+            case "data":
+                self._for_this_step.clear()
+                for fault in [fault for fault in self._waiting if fault.step <= step]:
+                    self._waiting.remove(fault)
+                    self._begin(fault)
+            case "forward":
+                self._slowness.computing()
 
     def _begin(self, fault: Fault) -> None:
-        match fault.kind:
-            case "straggle":
-                self._slowness = max(1.0, fault.strength)
-            case "delay":
-                self._delay_s = fault.strength / 1e3
-            case "throttle":
-                self._bytes_per_s = fault.strength * 1e6
-            case "nan" | "skip" | "wrong_shape":
-                self._for_this_step.add(fault.kind)
-            case kind:
-                _BREAKS[kind](fault)
-
-    def _straggle(self, phase: GatePhase) -> None:
-        """A slower device: the rank sleeps for as long as it has computed, times what is missing."""
-        now = time.perf_counter()
-        if phase == "forward":
-            self._computing_since = now
-        elif phase in ("synchronise", "update") and self._computing_since is not None:
-            time.sleep((now - self._computing_since) * (self._slowness - 1))
-            self._computing_since = None
+        if fault.kind in SLOW_DOWNS:
+            self._slowness.begin(fault, own=fault.rank == self._group.rank)
+        elif fault.kind in ("nan", "skip", "wrong_shape"):
+            self._for_this_step.add(fault.kind)
+        else:
+            _BREAKS[fault.kind](fault)
 
     # -- around an all-reduce ----------------------------------------------------------------------------------------
 
     def spoil(self, gradients: Tensor) -> None:
-        """Changes the gradients of a bucket before they are averaged."""
+        """A bucket of gradients has been computed, and is about to be averaged."""
+        self._slowness.computed()
         if self._take("nan"):
             gradients.flatten()[0] = float("nan")
 
@@ -109,22 +99,8 @@ class Injector:
         return due
 
     def hold_up(self, size: int) -> None:
-        """Waits for as long as the emulated link still carries `size` bytes."""
-        self._link.carry(self._delay_s + (size / self._bytes_per_s if self._bytes_per_s else 0.0))
-
-
-class _EmulatedLink:
-    """Carries one thing after another, each for some time; called from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._free_at = 0.0
-
-    def carry(self, seconds: float) -> None:
-        with self._lock:
-            self._free_at = max(self._free_at, time.monotonic()) + seconds
-            until = self._free_at
-        time.sleep(max(0.0, until - time.monotonic()))
+        """Waits for as long as an emulated link still carries `size` bytes."""
+        self._slowness.hold_up(size)
 
 
 def _raise(fault: Fault) -> NoReturn:

@@ -8,18 +8,20 @@ import shutil
 import signal
 import tempfile
 import time
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from lab.events import RankFailed, RunFinished
+from lab.events import RankFailed, RunFinished, Span
 from lab.experiment import Experiment
+from lab.timing.recorder import SpanRow
 from lab.workers import entry, launch
 from lab.workers.board import Board
 from lab.workers.control import Message
-from lab.workers.diagnosis import Evidence, diagnose, is_communication
+from lab.workers.diagnosis import Divergence, Evidence, diagnose, is_communication, mismatch
 from lab.workers.group import Seat
 
 POLL_SECONDS = 0.2
@@ -27,8 +29,12 @@ GRACE_SECONDS = 0.5
 """After a rank failed for a reason of its own: how long the others may take to say what they saw."""
 LONG_GRACE_SECONDS = 5.0
 """After a rank only lost its connection: how long the one that is to blame may take to say so."""
+SUSPICIOUS_SECONDS = 1.0
+"""When a rank has been in one collective for so long, it is looked at whether all ranks call the same ones."""
 STACK_SECONDS = 0.3
 """How long a rank may take to write down where it is."""
+LAST_SPANS = 64
+"""Kept of each rank, for when it ends without a word."""
 
 
 class Supervisor:
@@ -48,6 +54,7 @@ class Supervisor:
         self.watching_time = True
         """False while the ranks are paused: then nobody is late."""
         self._evidence = Evidence(self.world_size, timeout_s=experiment.timeout_s)
+        self._rows: dict[int, deque[SpanRow]] = defaultdict(lambda: deque(maxlen=LAST_SPANS))
         self._trouble_since: float | None = None
         self._workers: dict[int, launch.Worker] = {}
         self._open: set[int] = set()
@@ -119,6 +126,8 @@ class Supervisor:
                     self._evidence.finished.add(rank)
             else:
                 kept.append(item)
+                if isinstance(item, tuple):
+                    self._rows[rank].append(item)
         return kept
 
     def _ended(self, rank: int) -> None:
@@ -131,9 +140,9 @@ class Supervisor:
         self._evidence.exits[rank] = process.exitcode
         self._trouble()
 
-    def diverged(self, failure: RankFailed) -> None:
+    def diverged(self, divergence: Divergence) -> None:
         """The ranks' parameters were found to differ."""
-        self._evidence.divergence = failure
+        self._evidence.divergence = divergence
         self._trouble()
 
     def _trouble(self) -> None:
@@ -145,8 +154,10 @@ class Supervisor:
         if self.over:
             return
         if self._trouble_since is None:
-            if self.world_size > 1 and self.watching_time and self._somebody_waits_too_long():
-                self._conclude()
+            if self.world_size > 1 and self.watching_time:
+                waited = self._longest_wait_s()
+                if waited > self._evidence.timeout_s or (waited > SUSPICIOUS_SECONDS and self._calls_differ()):
+                    self._conclude()
             return
         evidence = self._evidence
         accounted = evidence.reports.keys() | evidence.exits.keys() | evidence.finished
@@ -159,21 +170,29 @@ class Supervisor:
         if len(accounted) == self.world_size or time.monotonic() - self._trouble_since > grace:
             self._conclude()
 
-    def _somebody_waits_too_long(self) -> bool:
-        now, limit = time.monotonic_ns(), self._evidence.timeout_s * 1e9
+    def _longest_wait_s(self) -> float:
+        """For how long a rank has been in a collective, or on the way into the group."""
+        since = [time.monotonic_ns()]
         for rank in self._open:
             position = self._board.read(rank)
-            since = [collective.entered_ns for collective in position.waiting_in]
+            since += [collective.entered_ns for collective in position.waiting_in]
             if position.phase == "joining":
                 since.append(position.since_ns)
-            if since and now - min(since) > limit:
-                return True
-        return False
+        return (since[0] - min(since)) / 1e9
+
+    def _calls_differ(self) -> bool:
+        """A rank that waits for what the others do not call will wait in vain."""
+        self._read_board()
+        return mismatch(self._evidence) is not None
+
+    def _read_board(self) -> None:
+        self._evidence.positions = {rank: self._board.read(rank) for rank in range(self.world_size)}
+        self._evidence.now_ns = time.monotonic_ns()
 
     def _conclude(self) -> None:
         evidence = self._evidence
-        evidence.positions = {rank: self._board.read(rank) for rank in range(self.world_size)}
-        evidence.now_ns = time.monotonic_ns()
+        self._read_board()
+        evidence.last_spans = {rank: tuple(Span(*row) for row in rows) for rank, rows in self._rows.items()}
         silent = set(range(self.world_size)) - evidence.reports.keys() - evidence.exits.keys() - evidence.finished
         evidence.stacks = self._stacks(silent)
         self.failures = diagnose(evidence)
