@@ -223,6 +223,7 @@ class RunState:
             self.layers[span.name][span.kind] += span.duration_ns
         if span.kind == "wait" and self.group and (late := span.name.removeprefix("rank ")).isdecimal():
             self.waited_for[int(late)] += span.duration_ns
+            self.communication[span.device].awaited_ns += span.duration_ns
         if span.kind == "transfer" and span.peer:
             traffic = self.traffic[span.device, span.peer]
             traffic.bytes += span.bytes
@@ -288,6 +289,12 @@ class RunState:
         return self.group.world_size if self.group else 1
 
     @property
+    def pace(self) -> float | None:
+        """Samples per second on the run's clock, of all ranks together, over the last steps."""
+        paces = [rank.samples_per_second for rank in self.ranks.values()]
+        return sum(pace for pace in paces if pace is not None) if any(paces) else None
+
+    @property
     def step_seconds(self) -> float | None:
         """Median duration of the last steps on the run's clock."""
         return statistics.median(self._step_seconds) if self._step_seconds else None
@@ -317,7 +324,12 @@ class RunState:
     @property
     def crossing_bytes(self) -> int | None:
         """Bytes that cross between devices in one step, both ways: as the graph has it, or as the last complete step
-        shows where copies of the net exchange parameters and gradients. None as long as it is not known."""
+        shows where copies of the net exchange parameters and gradients. Between ranks, the gradients that each brings
+        to the all-reduces of a step. None as long as it is not known."""
+        if self.group:
+            step = self.timeline_step
+            spans = [] if step is None else [span for span in self.spans[step] if span.kind == "collective"]
+            return sum(span.bytes for span in spans if span.rank == spans[0].rank) if spans else None
         if self.placed is None or not self.placed.copies:
             return self.graph.crossing_bytes if self.graph else None
         step, devices = self.timeline_step, self.device_names

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from lab import breakdown
+from lab.events import DeviceInfo, RankFailed
+from lab.stacks import readable
 from lab.state import RunState
-from lab.terminal._wording import DEVICE_COLOURS, bytes_text, clock_text, device_shares, seconds_text
+from lab.terminal._wording import (
+    DEVICE_COLOURS,
+    buckets_line,
+    bytes_text,
+    clock_text,
+    device_shares,
+    group_line,
+    seconds_text,
+    waiting_line,
+)
+
+LONGEST_CAUSE = 160
+"""Characters of what another rank saw: it is rarely the reason."""
 
 
 def device_table(state: RunState) -> RenderableType:
@@ -22,8 +39,8 @@ def device_table(state: RunState) -> RenderableType:
     table.add_column("layers", overflow="fold")
     placed = state.placed.layers if state.placed else {}
     copies = state.placed.copies if state.placed else ()
-    titles: dict[str, list[str]] = {}
-    for index, device in enumerate(state.started.devices if state.started else ()):
+    devices = state.started.devices if state.started else ()
+    for index, device in enumerate(devices):
         shares, memory = device_shares(state, device.name), state.memory.get(device.name)
         table.add_row(
             Text(f"● {device.name}", style=DEVICE_COLOURS[index % len(DEVICE_COLOURS)]),
@@ -35,9 +52,56 @@ def device_table(state: RunState) -> RenderableType:
             if device.name in copies
             else escape(", ".join(layer for layer, home in placed.items() if home == device.name)),
         )
-        titles.setdefault(device.title + (", simulated" if device.simulated else ""), []).append(device.name)
-    lines = [f"{', '.join(names)}: {title}" for title, names in titles.items()]
-    return Group(table, Text("\n".join(lines), style="dim"))
+    return Group(table, Text(_titles(devices), style="dim"))
+
+
+def tables(state: RunState) -> RenderableType:
+    """The ranks, where there are several, and the devices, where they hold different layers."""
+    if state.group is None:
+        return device_table(state)
+    several = len(state.device_names) > state.group.world_size
+    return Group(ranks_table(state), device_table(state)) if several else ranks_table(state)
+
+
+def ranks_table(state: RunState) -> RenderableType:
+    """A row per rank: how far it is, how fast, and where its time goes. Fits 80 columns."""
+    assert state.group is not None
+    title = f"{group_line(state.group)}, {clock_text(state)}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("rank", no_wrap=True)
+    for name in ("step", "loss", "samples/s", "computes", "hidden", "communicates", "waits"):
+        table.add_column(name, justify="right", no_wrap=True)
+    devices = state.started.devices if state.started else ()
+    for rank in range(state.group.world_size):
+        progress, spent = state.ranks.get(rank), breakdown.of_rank(state, rank)
+        row = ["", "", "", "", "", "", ""]
+        if progress is not None:
+            pace = progress.samples_per_second
+            row[:3] = [f"{progress.steps}", f"{progress.loss:.4f}", f"{pace:,.0f}" if pace is not None else ""]
+        if spent is not None:
+            row[3:] = [
+                f"{_bar(spent.busy)} {spent.busy:4.0%}",
+                f"{spent.hidden:.0%}",
+                f"{spent.communicating:.0%}",
+                f"{spent.waiting:.0%}",
+            ]
+        table.add_row(Text(f"● {rank}", style=DEVICE_COLOURS[rank % len(DEVICE_COLOURS)]), *row)
+    notes = ["hidden: communication beside computation, which takes no time of its own"]
+    if state.layouts:
+        notes.append(buckets_line(state.layouts[-1]))
+    notes += [line for line in (waiting_line(state), _titles(devices)) if line]
+    return Group(table, Text("\n".join(notes), style="dim"))
+
+
+def _titles(devices: Sequence[DeviceInfo]) -> str:
+    """What the devices are, each kind once."""
+    titles: dict[str, list[str]] = {}
+    for device in devices:
+        title = device.title + (", simulated" if device.simulated else "")
+        names = titles.setdefault(title, [])
+        if (name := device.name.rpartition(" · ")[2]) not in names:
+            names.append(name)
+    return "\n".join(f"{', '.join(names)}: {title}" for title, names in titles.items())
 
 
 def _bar(share: float, width: int = 8) -> str:
@@ -57,9 +121,13 @@ def summary(state: RunState) -> RenderableType:
         figures.add_row("test accuracy", f"{last.accuracy:.2%}, test loss {last.loss:.4f}, {last.samples} samples")
     if state.step_seconds is not None:
         figures.add_row("time per step", f"{seconds_text(state.step_seconds)}, {clock_text(state)}")
+    if state.group and state.pace is not None:
+        figures.add_row("pace", f"{state.pace:,.0f} samples per second, all ranks together")
+    if state.crossing_bytes is not None and state.group:
+        figures.add_row("gradients", f"{bytes_text(state.crossing_bytes)} per step, averaged by all ranks")
     if finished:
         figures.add_row("took", f"{seconds_text(finished.wall_seconds)} of wall time")
-    if state.crossing_bytes is not None:
+    if state.crossing_bytes is not None and not state.group:
         figures.add_row("between devices", f"{bytes_text(state.crossing_bytes)} per step, both ways together")
     if finished and finished.dropped_spans:
         figures.add_row("timeline", f"{finished.dropped_spans} spans were left out of it; the totals count them")
@@ -67,17 +135,33 @@ def summary(state: RunState) -> RenderableType:
     heading.stylize("bold green" if state.status == "finished" else "bold yellow")
     parts: list[RenderableType] = [Text(), heading, figures]
     if started and state.step:
-        parts.append(device_table(state))
+        parts.append(tables(state))
     return Group(*parts)
 
 
 def failure_text(state: RunState) -> str:
-    """The root cause, the advice and every traceback of a failed run."""
+    """The root cause, the advice, what the other ranks saw, and where the ranks were."""
     failure = state.failure
     if failure is None:
         return "The run ended without saying why; its worker is gone."
-    parts = [f"rank {each.rank}:\n{each.traceback.rstrip()}" for each in state.failures if each.traceback]
-    parts.append(f"Failed: {failure.cause}")
+    lines = [f"Failed: {failure.cause}"]
     if failure.advice:
-        parts.append(f"Advice: {failure.advice}")
-    return "\n\n".join(parts)
+        lines.append(f"Advice: {failure.advice}")
+    others = state.failures[1:]
+    if others:
+        lines += [
+            "",
+            "What the other ranks saw:",
+            *(f"  {_seen_by(each)}" for each in others),
+        ]
+    for each in state.failures:
+        # What the others were doing is in what they saw; a second root cause would be worth its traceback.
+        if each.traceback and (each is failure or each.primary):
+            lines += ["", f"Where rank {each.rank} was:", readable(each.traceback)]
+    return "\n".join(lines)
+
+
+def _seen_by(failure: RankFailed) -> str:
+    line = failure.cause.strip().partition("\n")[0]
+    short = line if len(line) <= LONGEST_CAUSE else f"{line[: LONGEST_CAUSE - 1]}…"
+    return short if short.startswith(f"rank {failure.rank}") else f"rank {failure.rank}: {short}"

@@ -13,10 +13,22 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from lab.events import Evaluated, Event, Placed, RunStarted, StepFinished, to_json
+from lab.events import (
+    BucketsBuilt,
+    Changed,
+    Evaluated,
+    Event,
+    GroupJoined,
+    Paused,
+    Placed,
+    Resumed,
+    RunStarted,
+    StepFinished,
+    to_json,
+)
 from lab.state import RunState
-from lab.terminal._run import device_table
-from lab.terminal._wording import data_line, headline, seconds_text, sparkline
+from lab.terminal._run import tables
+from lab.terminal._wording import buckets_line, data_line, group_line, headline, seconds_text, sparkline
 
 REDRAWS_PER_SECOND = 8
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
@@ -52,12 +64,19 @@ class JsonView:
         return None
 
 
+def paused_line(paused: Paused) -> str:
+    return f"paused before {paused.phase} of step {paused.step}"
+
+
 class LineView:
     """A line now and then, for logs and pipes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._total = 0
+        self._world_size = 1
+        self._losses: dict[int, dict[int, float]] = {}
+        """Step -> rank -> loss, of steps that some ranks have not finished yet."""
         self._in_steps = False
         """Whether the run's length was given in steps: it may end in the middle of an epoch."""
         self._began: tuple[float, int] | None = None
@@ -70,6 +89,18 @@ class LineView:
             self._say(headline(event) + simulated, data_line(event))
         elif isinstance(event, Placed) and event.method != "given":
             self._say(event.reason)
+        elif isinstance(event, GroupJoined):
+            self._world_size = event.world_size
+            self._say(group_line(event))
+        elif isinstance(event, BucketsBuilt):
+            self._say(buckets_line(event))
+        elif isinstance(event, Paused):
+            self._say(paused_line(event))
+        elif isinstance(event, Resumed):
+            self._say(f"resumed in step {event.step}")
+        elif isinstance(event, Changed):
+            settings = ", ".join(f"{name} {value}" for name, value in event.settings.items())
+            self._say(f"from step {event.step} on: {settings}")
         elif isinstance(event, StepFinished):
             self._step(event)
         elif isinstance(event, Evaluated):
@@ -77,6 +108,11 @@ class LineView:
             self._say(f"{when}: test accuracy {event.accuracy:.2%}, test loss {event.loss:.4f}")
 
     def _step(self, event: StepFinished) -> None:
+        losses = self._losses.setdefault(event.step, {})
+        losses[event.rank] = event.loss
+        if len(losses) < self._world_size:
+            return
+        del self._losses[event.step]
         now, done = self._clock(), event.step + 1
         if self._began is None:
             self._began = (now, done)
@@ -86,7 +122,9 @@ class LineView:
         self._due = now + min(LONGEST_PAUSE, max(SHORTEST_PAUSE, (now - since) / 10))
         left = (now - since) / (done - first) * (self._total - done) if done > first else None
         eta = f"  ETA {seconds_text(left)}" if left else ""
-        self._say(f"step {done}/{self._total}  loss {event.loss:.4f}{eta}")
+        loss = sum(losses.values()) / len(losses)
+        each = f"  ranks {' '.join(f'{losses[rank]:.4f}' for rank in sorted(losses))}" if len(losses) > 1 else ""
+        self._say(f"step {done}/{self._total}  loss {loss:.4f}{each}{eta}")
 
     def _say(self, *lines: str) -> None:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
@@ -126,14 +164,16 @@ class LiveView:
             self._progress.update(self._task, completed=state.step, total=state.started.total_steps)
             loss = Text("loss waits for the first step")
             if state.last_loss is not None:
-                curve = state.loss[min(state.loss)].y
-                loss = Text(f"loss {state.last_loss:.4f}  {sparkline(curve)}")
+                name = "mean loss" if state.group else "loss"
+                loss = Text(f"{name} {state.last_loss:.4f}  {sparkline(state.mean_loss.y)}")
             if state.evaluations:
                 loss.append(f"  test accuracy {state.evaluations[-1].accuracy:.2%}", style="bold")
             if state.placed and state.placed.method != "given":
                 loss = Text(f"{state.placed.reason}\n").append_text(loss)
+            if state.paused:
+                loss = Text(f"{paused_line(state.paused).capitalize()}\n", style="bold").append_text(loss)
             title, data = Text(headline(state.started), style="bold"), Text(data_line(state.started), style="dim")
-            return Group(title, data, self._progress.get_renderable(), loss, device_table(state))
+            return Group(title, data, self._progress.get_renderable(), loss, tables(state))
 
     def see(self, event: Event) -> None:
         """The state has it already."""

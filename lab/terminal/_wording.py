@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab import nets
-from lab.events import RunStarted
+from lab import breakdown, nets
+from lab.events import BucketsBuilt, GroupJoined, RunStarted
 from lab.state import RunState
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def device_shares(state: RunState, device: str) -> Shares:
     """Of the whole run: the worker's own totals once it has finished, until then those of the spans seen so far."""
     if state.finished and device in state.finished.totals:
         totals = state.finished.totals[device]
-        busy, moved = totals.busy_ns, totals.transfer_ns + totals.collective_ns
+        busy, moved = totals.busy_ns, totals.transfer_ns + totals.collective_ns - totals.hidden_ns
         whole = busy + moved + totals.idle_ns
     else:
         shares = state.shares(device)
@@ -83,9 +83,37 @@ def device_shares(state: RunState, device: str) -> Shares:
 
 def headline(started: RunStarted) -> str:
     experiment = started.experiment
-    names = ", ".join(device.name for device in started.devices)
+    # A device that ranks share goes by the name `rank 1 · cpu`.
+    names = ", ".join(dict.fromkeys(device.name.rpartition(" · ")[2] for device in started.devices))
+    world_size = experiment.get("world_size", 1)
+    ranks = f", {world_size} ranks" if world_size > 1 else ""
     split = f", {experiment['microbatches']} microbatches" if experiment.get("microbatches", 1) > 1 else ""
-    return f"{started.net} · {experiment['strategy']} on {names} · batch {experiment['batch_size']}{split}"
+    return f"{started.net} · {experiment['strategy']} on {names}{ranks} · batch {experiment['batch_size']}{split}"
+
+
+def group_line(group: GroupJoined) -> str:
+    """`2 ranks over gloo, 1 thread each`."""
+    threads = "1 thread" if group.threads_per_rank == 1 else f"{group.threads_per_rank} threads"
+    explained = "; collectives are checked against each other, which takes time" if group.explain else ""
+    return f"{group.world_size} ranks over {group.backend}, {threads} each{explained}"
+
+
+def buckets_line(layout: BucketsBuilt) -> str:
+    """`Buckets from step 1 on: 0 with 66.2 kB (fc2, fc1), 1 with 21.1 kB (conv2, conv1)`."""
+    parts = []
+    for bucket in layout.buckets:
+        layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in bucket.parameters))
+        named = ", ".join(layers) if len(layers) <= 4 else f"{layers[0]} to {layers[-1]}"
+        parts.append(f"{bucket.index} with {bytes_text(bucket.bytes)} ({named})")
+    return f"Buckets from step {layout.step} on: {', '.join(parts)}"
+
+
+def waiting_line(state: RunState) -> str:
+    """Who is waited for, where it is one rank and takes a tenth of the others' time; empty elsewhere."""
+    late = breakdown.latest(state)
+    if late is None or late.share < 0.1 or not late.alone:
+        return ""
+    return f"The other ranks waited {late.share:.0%} of their time for rank {late.rank}, which came last"
 
 
 def data_line(started: RunStarted) -> str:

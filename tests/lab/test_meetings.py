@@ -75,6 +75,7 @@ class TestState:
         state = self.state()
         state.apply_all([span(0, "wait", "rank 1", 5, 25), span(0, "wait", "host", 25, 50)])
         assert dict(state.waited_for) == {1: 20}
+        assert state.communication["rank 0 · cpu"].awaited_ns == 20
 
     def test_reports_that_come_rank_by_rank_make_whole_steps(self) -> None:
         state, steps = self.state(), 3 * KEPT_STEPS
