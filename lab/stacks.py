@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _FRAME = re.compile(r'\s*File "(?P<path>[^"]+)", line (?P<line>\d+) in (?P<name>.+)')
-_PACKAGES = re.compile(r".*?(?:site-packages|dist-packages|lib/python3\.\d+)/")
+_PACKAGES = re.compile(r".*(?:site-packages|dist-packages)/|.*?lib/python3\.\d+/")
 _OWN = re.compile(r".*/(?=(?:lab|widgets|tests)/)")
 _ENTRY = "lab/workers/entry.py"
 """Below it is only how the process was started."""
