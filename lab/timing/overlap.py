@@ -40,6 +40,21 @@ def overlap(intervals: Iterable[Interval], others: Iterable[Interval]) -> int:
     return shared
 
 
+def outside(interval: Interval, others: Iterable[Interval]) -> list[Interval]:
+    """The parts of an interval that lie in none of the others, in order."""
+    start, end = interval
+    parts: list[Interval] = []
+    for other_start, other_end in merged(others):
+        if other_start > start:
+            parts.append((start, min(other_start, end)))
+        start = max(start, other_end)
+        if start >= end:
+            break
+    else:
+        parts.append((start, end))
+    return [(begin, finish) for begin, finish in parts if finish > begin]
+
+
 def merged(intervals: Iterable[Interval]) -> list[Interval]:
     """The same time as intervals that do not overlap, in order."""
     result: list[Interval] = []

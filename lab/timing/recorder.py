@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lab.events import DeviceTotals, Event, MemorySampled, Span, SpanKind, StepFinished
 from lab.timing.base import Interval, Mark, Timer
-from lab.timing.overlap import hidden_ns
+from lab.timing.overlap import COMPUTATION, hidden_ns, outside
 from lab.timing.virtual import VirtualTimer
 
 FLUSH_SECONDS = 0.1
@@ -199,9 +199,14 @@ class Recorder:
     def _collective_issued(self, size: int) -> None:
         self._collective = ""
 
-    def _on_virtual_collective(self, device: str, name: str, size: int, interval: Interval) -> None:
-        if self._active:
-            self._step.spans.append((device, "collective", self._collective or name, interval, size, 0, ""))
+    def _on_virtual_collective(
+        self, device: str, name: str, size: int, ready_ns: int, interval: Interval, last_rank: int
+    ) -> None:
+        if not self._active:
+            return
+        self._step.spans.append((device, "collective", self._collective or name, interval, size, 0, ""))
+        if interval[0] - ready_ns >= SHORTEST_WAIT_NS:
+            self._step.spans.append((device, "wait", f"rank {last_rank}", (ready_ns, interval[0]), 0, 0, ""))
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -249,6 +254,7 @@ class Recorder:
                 self._kinds[peer][kind] += end_ns - start_ns
         for device, hidden in hidden_ns(rows).items():
             self._hidden[device] += hidden
+        rows = _waits_cut(rows)
         batch += rows
         batch += step.events
         self.last_rows.extend(rows)
@@ -323,6 +329,20 @@ def total(kinds: Mapping[Any, int], hidden: int, end_ns: int) -> DeviceTotals:
     return DeviceTotals(
         busy, transfer, collective, max(0, end_ns - busy - transfer - collective + hidden), hidden_ns=hidden
     )
+
+
+def _waits_cut(rows: list[SpanRow]) -> list[SpanRow]:
+    """The rows of a step, with its waits for other ranks cut down to when their device had nothing else to do."""
+    waits = [row for row in rows if row[3] == "wait"]
+    if not waits:
+        return rows
+    work = [row for row in rows if row[3] in (*COMPUTATION, "transfer")]
+    kept = [row for row in rows if row[3] != "wait"]
+    for wait in waits:
+        occupied = [(row[5], row[6]) for row in work if wait[0] in (row[0], row[10])]
+        parts = outside((wait[5], wait[6]), occupied)
+        kept += [(*wait[:5], start, end, *wait[7:]) for start, end in parts if end - start >= SHORTEST_WAIT_NS]
+    return kept
 
 
 def as_event(row: Event | SpanRow) -> Event:

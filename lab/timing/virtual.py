@@ -49,11 +49,13 @@ class VirtualTimer:
 
         self._clock.on_transfer = listen
 
-    def on_collective(self, report: Callable[[str, str, int, tuple[int, int]], None]) -> None:
-        """`report(device, name, bytes, interval)` is called for every collective, from when the last rank is ready."""
+    def on_collective(self, report: Callable[[str, str, int, int, tuple[int, int], int], None]) -> None:
+        """`report(device, name, bytes, ready_ns, interval, last_rank)` is called for every collective of this rank:
+        from `ready_ns` to the interval's start, it waits for the last rank."""
 
         def listen(seen: Collective) -> None:
-            report(_name(seen.device), seen.name, seen.bytes, (seen.start_ns, seen.end_ns))
+            interval = seen.start_ns, seen.end_ns
+            report(_name(seen.device), seen.name, seen.bytes, seen.ready_ns, interval, seen.last_rank)
 
         self._clock.on_collective = listen
 

@@ -17,7 +17,8 @@ and DistributedDataParallel work as they are.
 
 Private PyTorch names used here: the operators of `torch.ops.c10d`, `OpOverload._schema`, `ProcessGroup.unbox`,
 `ProcessGroup._get_backend`, `_register_backend`, `_set_default_backend` and `_device_types`, `Work.unbox`,
-`torch._C._distributed_c10d.Reducer`, by which `torch.distributed.Reducer` is replaced. Tried on torch 2.13.0.
+`torch._C._distributed_c10d.Reducer` and `Logger`, whose names in `torch.distributed` go to those here. Tried on
+torch 2.13.0.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import AllreduceOptions, Reducer, ReduceScatterOptions, Work
+from torch._C._distributed_c10d import AllreduceOptions, Logger, Reducer, ReduceScatterOptions, Work
 
 from lab.errors import DeviceError
 from lab.vgpu import collectives, messages, rings
@@ -57,6 +58,7 @@ def register() -> None:
     if dist.is_gloo_available() and BACKEND not in dist.Backend.backend_list:
         dist.Backend.register_backend(BACKEND, _create, devices=["cpu", "vgpu"])
         dist.Reducer = _Reducer  # type: ignore[attr-defined]
+        dist.Logger = _Logger  # type: ignore[attr-defined]
 
 
 def _create(store: Any, rank: int, size: int, timeout: timedelta) -> Any:
@@ -74,10 +76,24 @@ class _Reducer(Reducer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         with _map_on_cpu():
             super().__init__(*args, **kwargs)
+        self.on_vgpu = any(parameter.device.type == "vgpu" for parameter in args[0])
 
     def _set_static_graph(self) -> None:
         with _map_on_cpu():
             super()._set_static_graph()
+
+
+class _Logger(Logger):
+    """DistributedDataParallel's record of its own times, which PyTorch takes on the CPU and CUDA alone: elsewhere it
+    would print a warning for every run."""
+
+    def __init__(self, reducer: Any) -> None:
+        super().__init__(reducer)
+        self._takes_times = not getattr(reducer, "on_vgpu", False)
+
+    def set_runtime_stats_and_log(self) -> None:
+        if self._takes_times:
+            super().set_runtime_stats_and_log()
 
 
 @contextmanager

@@ -135,14 +135,15 @@ class EndedFuture(torch.futures.Future[Any]):
         stream = _callback_stream(self._clock, self._device)
         stream.wait_until(self._end_ns)
         chained = EndedFuture(self._clock, self._device, self._end_ns)
-        before = self._clock.current(self._device)
-        self._clock.set_current(stream)
+        before, chosen = self._clock.current(self._device), self._clock.chosen
+        # Not by `set_current`: this is no choice of the thread's that backward would have to follow.
+        chosen[self._device] = stream
         try:
             chained.set_result(callback(self))
         except Exception as error:  # noqa: BLE001 - a future keeps whatever its callback raises
             chained.set_exception(error)
         finally:
-            self._clock.set_current(before)
+            chosen[self._device] = before
         chained._end_ns = max(self._end_ns, stream.free_ns)
         chained.join_after_backward()
         return chained

@@ -95,7 +95,7 @@ def test_collectives_of_the_virtual_clock_become_spans_under_the_buckets_names()
     done = recorder.collective("vgpu:1", "bucket 0")
     clock.tell_collective(
         Collective(1, 1, "all_reduce", 500, ready_ns=1_000, start_ns=3_000, end_ns=9_000, last_rank=0)
-    )
+    )  # a wait too short to be told of
     done(500)
     clock.tell_collective(Collective(1, 1, "broadcast", 8, ready_ns=9_000, start_ns=9_000, end_ns=9_500, last_rank=1))
     recorder.finish_step(torch.zeros(()), 1)
@@ -105,6 +105,28 @@ def test_collectives_of_the_virtual_clock_become_spans_under_the_buckets_names()
         ("vgpu:1", "collective", "bucket 0", 3_000, 9_000, 500),
         ("vgpu:1", "collective", "broadcast", 9_000, 9_500, 8),
     ]
+
+
+def test_a_device_that_computes_does_not_wait_for_another_rank():
+    """In round times: ready for the all-reduce at 100 µs, and still computing until 130; the others come at 160."""
+    clock, events = vgpu.enable(devices=2).clock, []
+    recorder = Recorder(VirtualTimer(), ["vgpu:1"], events.extend)
+    recorder.placement = {"fc": "vgpu:1"}
+    start_ns = clock.issue_ns
+    recorder.backward_turn("fc", 0)
+    clock.run(1, 130_000)
+    recorder.end_turn()
+    ready, last = start_ns + 100_000, start_ns + 160_000
+    clock.tell_collective(
+        Collective(1, 1, "all_reduce", 40, ready_ns=ready, start_ns=last, end_ns=last + 9_000, last_rank=3)
+    )
+    recorder.finish_step(torch.zeros(()), 1)
+    recorder.flush(wait=True)
+    [wait] = [event for event in map(as_event, events) if isinstance(event, Span) and event.kind == "wait"]
+    assert (wait.device, wait.name, wait.start_ns, wait.end_ns) == ("vgpu:1", "rank 3", start_ns + 130_000, last)
+    totals = recorder.totals()["vgpu:1"]
+    assert (totals.busy_ns, totals.collective_ns, totals.hidden_ns) == (130_000, 9_000, 0)
+    assert totals.idle_ns == start_ns + 30_000
 
 
 def test_the_cpu_holds_up_the_virtual_host():

@@ -200,7 +200,11 @@ def overlapping(rank, watched, options):
     """A deep net in many buckets, with links so slow that the all-reduces take longer than backward."""
     device = f"vgpu:{2 * rank}"
     module = nn.Sequential(*(nn.Linear(64, 64) for _ in range(6))).to(device)
+    options = dict(options)
+    hook = options.pop("hook", None)
     ddp = DistributedDataParallel(module, bucket_cap_mb=0.02, **options)
+    if hook:
+        ddp.register_comm_hook(None, own_hook)
     optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1)
     clock, seen = vgpu.current().clock, Seen()
     for step in range(watched + 1):
@@ -219,14 +223,15 @@ def overlapping(rank, watched, options):
     return [(c.bytes, c.start_ns, c.end_ns) for c in seen.collectives], computed, backward_ends, first_update
 
 
+@pytest.mark.parametrize("hook", [None, "own"])
 @pytest.mark.parametrize("views", [False, True])
-def test_all_reduces_overlap_with_backward_and_the_update_waits_for_them(tmp_path, views):
+def test_all_reduces_overlap_with_backward_and_the_update_waits_for_them(tmp_path, views, hook):
     found = run_ranks(
         2,
         overlapping,
         tmp_path,
         2,
-        {"gradient_as_bucket_view": views},
+        {"gradient_as_bucket_view": views, "hook": hook},
         link=LinkModel(bytes_per_ns=0.05, latency_ns=1000),
     )
     assert all(isinstance(one, tuple) for one in found), found
