@@ -10,7 +10,7 @@ from lab import devices, vgpu
 from lab.checks import rank_devices
 from lab.events import DeviceInfo, Placed
 from lab.experiment import Experiment, Link
-from lab.vgpu import profiles
+from lab.vgpu import profiles, settings
 from lab.vgpu.links import LinkModel
 
 
@@ -48,6 +48,12 @@ def enable(experiment: Experiment) -> Callable[[str], DeviceInfo]:
         return real[name] if name in real else DeviceInfo(name, title, capacity, True)
 
     return about
+
+
+def relink(experiment: Experiment, link: Link) -> None:
+    """From now on, this is the link between the virtual GPUs that the Experiment names."""
+    machine = vgpu.current()
+    machine.clock.topology = settings.laid(machine.device_count, machine.profile, _model(link), experiment.topology)
 
 
 def _model(link: Link) -> LinkModel:

@@ -33,7 +33,9 @@ from lab.events import (
 )
 from lab.experiment import Experiment, Link
 from lab.state import RunState
+from lab.vgpu import links
 from lab.workers.conductor import Conductor
+from lab.workers.control import Heard
 
 if TYPE_CHECKING:
     from torch import nn
@@ -133,7 +135,11 @@ class Run:
 
     def pause(self) -> None:
         """Has all ranks wait at the start of a step; `state.status` is `paused` as soon as they do. They then compute
-        nothing."""
+        nothing. A run that is in its last step, or in the evaluation after it, ends instead.
+
+        Raises:
+            RunError: when the run is over, here and in what else controls it.
+        """
         with self._conducting() as conductor:
             conductor.pause()
 
@@ -144,21 +150,28 @@ class Run:
 
     def step(self, phase: bool = False) -> None:
         """Lets a paused run go on by one step, or by one phase of a step: data, forward, backward, synchronise, update.
-        A run that is not paused is paused."""
+        A run that is not paused is paused; steps asked for while the ranks are on their way follow one another."""
         with self._conducting() as conductor:
             self._publish(conductor.step(1) if phase else conductor.step())
 
-    def change(self, *, lr: float | None = None, link: Link | None = None) -> None:
-        """Changes the learning rate, or the link between ranks, for all ranks before the same step.
+    def change(self, *, lr: float | None = None, link: Link | str | None = None) -> None:
+        """Changes the learning rate, or the link, for all ranks before the same step.
+
+        Args:
+            link: figures, or a link's name. Between virtual GPUs it is simulated; between ranks on real devices it is
+                emulated: each waits for as long as the link would still carry its gradients.
 
         Raises:
             ExperimentError: for a value that an Experiment would refuse.
+            RunError: for a link of a run that has none to change.
         """
         settings: dict[str, Any] = {}
         if lr is not None:
             settings["lr"] = self.experiment.replace(lr=lr).lr
         if link is not None:
-            settings["link"] = Link.model_validate(link).model_dump()
+            settings["link"] = self._figures(self.experiment.replace(link=link).link)
+        if not settings:
+            return
         with self._conducting() as conductor:
             self._publish(conductor.change(settings))
 
@@ -177,6 +190,16 @@ class Run:
         costs time and may name the cause more exactly."""
         return Run(self.experiment, self._net, explain=self.state.status == "failed" and self._several_ranks)
 
+    def _figures(self, link: Link | str | None) -> dict[str, float]:
+        virtual = self.experiment.devices[0].startswith("vgpu") and self.experiment.clock != "wall"
+        if not virtual and not self._several_ranks:
+            raise RunError("this run has no link to change: only one between virtual GPUs, or between ranks, can be")
+        if isinstance(link, str):
+            named = links.get(link)
+            link = Link(bandwidth_gb_per_s=named.gb_per_s, latency_us=named.latency_us)
+        assert link is not None
+        return link.model_dump()
+
     @property
     def _several_ranks(self) -> bool:
         return (self.experiment.world_size or 1) > 1
@@ -186,7 +209,8 @@ class Run:
         with self._changed:
             self._changed.wait_for(lambda: self._conductor is not None or self._done, timeout=STARTING_SECONDS)
             if self._conductor is None or self._done:
-                raise RunError(f"run {self.id} is over, or has not started yet")
+                over = f"is over: it is {self.state.status}" if self._done else "has not started yet"
+                raise RunError(f"run {self.id} {over}, and cannot be paused or changed")
             yield self._conductor
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -287,12 +311,15 @@ class Run:
                 supervisor.diverged(inbox.divergence)
             supervisor.watching_time = self._conductor is None or not self._conductor.together
 
-    def _conducted(self, events: list[Event]) -> list[Event]:
+    def _conducted(self, events: list[Event | Heard]) -> list[Event]:
         """The events, with what the ranks' waiting at gates means for the run in place of each rank's word."""
         told: list[Event] = []
         for event in events:
             if isinstance(event, Paused):
                 told += self._conductor.waits(event) if self._conductor is not None else []
+            elif isinstance(event, Heard):
+                if self._conductor is not None:
+                    self._conductor.heard(event.rank)
             else:
                 told.append(event)
         return told

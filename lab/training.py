@@ -103,7 +103,8 @@ class Training:
             strategy = strategies.load(experiment.strategy)(job)
         self._control.on_wait = self._wait_at_gate
         self._control.on_shift = timer.shift
-        self._injector = injector
+        self._injector, self._strategy, self._experiment = injector, strategy, experiment
+        self._simulated = clock == "virtual"
         self._began = time.monotonic()
         self._train(strategy, recorder, dataset, experiment, dtype)
 
@@ -143,8 +144,6 @@ class Training:
             if control.stopped:
                 step -= 1
                 break
-            for name, value in control.settings().items():
-                self._change(strategy, name, value)
             with recorder.span("data", ["cpu"], "batch"):
                 x, y = _typed(inputs[indices], dtype), targets[indices]
             loss = strategy.train_step(x, y)
@@ -175,6 +174,9 @@ class Training:
         step = self._step
         self._group.at(step, phase)
         self._control.gate(position(step, phase))
+        if phase == "data":
+            for name, value in self._control.settings():
+                self._change(name, value)
         self._injector.at(step, phase)
 
     def _wait_at_gate(self, gate: int) -> None:
@@ -183,13 +185,15 @@ class Training:
             self._recorder.flush(wait=True)
         self._send([Paused(self._group.rank, step_of(gate), phase_of(gate))])
 
-    def _change(self, strategy: Strategy, name: str, value: Any) -> None:
+    def _change(self, name: str, value: Any) -> None:
         """Changes something while the run goes on; the parent has checked it, and all ranks do it before one step."""
         if name == "lr":
-            for group in strategy.optimizer.param_groups:
+            for group in self._strategy.optimizer.param_groups:
                 group["lr"] = value
         elif name == "fault":
             self._injector.add(Fault.read(value))
+        elif name == "link" and self._simulated:
+            rank_devices.relink(self._experiment, Link(**value))
         elif name == "link":
             self._injector.relink(Link(**value))
 

@@ -76,7 +76,8 @@ class BucketAverage:
     def _recorded(self, bucket: GradBucket, about: Bucket) -> Future[Tensor]:
         """The average to come, with its begin and end on the timeline and on the board."""
         misshapen = self._injector.misshapen(bucket.buffer()) if self._injector is not None else None
-        done = self._recorder.collective(self._device, f"bucket {about.index}")
+        emulated = " (emulated link)" if self._injector is not None and self._injector.emulates_link else ""
+        done = self._recorder.collective(self._device, f"bucket {about.index}{emulated}")
         number = self._group.pen.enter("all_reduce", about.bytes if misshapen is None else misshapen.nbytes)
         if misshapen is not None:
             future, size = all_reduce(misshapen), misshapen.nbytes

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lab.layers import LayerHooks
 from lab.strategies.base import Job, Strategy, count_flops, evaluating, loss_function, make_optimizer, transfer
 from lab.timing.recorder import Recorder
+from lab.workers.control import GatePhase
 
 
 class InSixSteps:
@@ -87,7 +88,7 @@ class InSixSteps:
     def replicate(self, devices: Sequence[str], replicas: Sequence[Replica]) -> None:
         """Fills the replicas with copies of what the first device holds now."""
         for tensors in self.trained.values():
-            copies = Replicate.apply(self.recorder, devices, *tensors)  # type: ignore[no-untyped-call]
+            copies = Replicate.apply(self.enter, self.recorder, devices, *tensors)  # type: ignore[no-untyped-call]
             for index, replica in enumerate(replicas):
                 replica.fill(tensors, copies[index * len(tensors) : (index + 1) * len(tensors)])
         for tensors in self.fixed.values():
@@ -164,17 +165,20 @@ class Replicate(torch.autograd.Function):
     """Copies of parameters for each device. In backward, the gradients of all copies are added up on the first."""
 
     @staticmethod
-    def forward(ctx: Any, recorder: Recorder, devices: Sequence[str], *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.recorder, ctx.devices = recorder, devices
+    def forward(
+        ctx: Any, enter: Callable[[GatePhase], None], recorder: Recorder, devices: Sequence[str], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.enter, ctx.recorder, ctx.devices = enter, recorder, devices
         return tuple(copied for copies in broadcast(tensors, devices, recorder) for copied in copies)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        ctx.enter("synchronise")
         recorder, (first, *others) = ctx.recorder, ctx.devices
         count = len(gradients) // len(ctx.devices)
         own = gradients[:count]
         if not others:
-            return None, None, *own
+            return None, None, None, *own
         with recorder.span("collective", [first], "reduce"):
             total = pack(own)
         for index, device in enumerate(others, start=1):
@@ -183,7 +187,7 @@ class Replicate(torch.autograd.Function):
             arrived = move(packed, first, recorder, "reduce")
             with recorder.span("collective", [first], "reduce"):
                 total += arrived
-        return None, None, *unpack(total, own)
+        return None, None, None, *unpack(total, own)
 
 
 class Gather(torch.autograd.Function):

@@ -29,17 +29,25 @@ def checked(
     """
     count = _count(devices)
     profile = profiles.find(hardware)
-    own = None if link is None else links.find(link)
     capacity = profile.capacity_bytes if memory is None else sizes.parse(memory)
+    return count, profile, laid(count, profile, link, topology), capacity, _timing(timing) or profile.timing
+
+
+def laid(devices: int, profile: Profile, link: str | LinkModel | None, topology: TopologyLike) -> Topology:
+    """The links between so many devices and their host; None for `link` takes the profile's own.
+
+    Raises:
+        DeviceError: what is wrong with the link or the topology.
+    """
+    own = None if link is None else links.find(link)
     latency_ns = round(profile.link_latency_us * 1000)
-    laid = topologies.make(
+    return topologies.make(
         topology,
-        count,
+        devices,
         own or LinkModel(profile.link_gb_per_s, latency_ns),
         LinkModel(profile.host_link_gb_per_s, latency_ns),
         bus_link=own,
     )
-    return count, profile, laid, capacity, _timing(timing) or profile.timing
 
 
 def _count(devices: int) -> int:

@@ -1,23 +1,25 @@
 """Keeps the ranks of a run in step while it is paused, changed or stopped.
 
 No message reaches all ranks at the same time, and a rank that waits while the others go on would leave them waiting in
-a collective. So the conductor first holds rank 0, at whatever gate it comes to. No other rank can be past the end of
-that step, whose all-reduce needs rank 0; so that is the gate at which all are told to wait. Once all are there, nothing
-is under way: settings are changed, and the ranks go on, together.
+a collective. So the conductor first holds rank 0, at whatever gate it comes to. The others cannot get past the next
+all-reduce, which needs rank 0; so the start of the step after it is a gate that none has passed. The others are told to
+wait there, and when each has heard, rank 0 goes there too. Once all are at that gate, nothing is under way: settings
+are changed, and the ranks go on, together.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from lab.events import Changed, Event, Paused, Resumed
-from lab.workers.control import GATES, Message, position, step_of
+from lab.workers.control import GATES, Message, phase_of, position, step_of
 
 
 class Conductor:
-    """Not thread-safe: its user holds a lock.
+    """Not thread-safe: its user holds a lock. What a method returns are events to publish.
 
     Args:
         send: a message to one rank.
@@ -27,13 +29,20 @@ class Conductor:
         self._ranks = range(world_size)
         self._send = send
         self._gate: int | None = None
-        """At which all ranks are told to wait; None while they run, or while rank 0 is still to be held."""
+        """At which all ranks are to wait; None while they run, or while rank 0 is still to be held."""
         self._holding = False
+        self._unheard: set[int] = set()
+        """Ranks that have not answered yet that they will wait at the gate."""
         self._waiting: dict[int, int] = {}
         """Rank -> the gate at which it waits."""
         self._together_since: float | None = None
         self._stay = False
-        self._settings: dict[str, Any] = {}
+        """Whether the ranks are to stay at the gate once they are together."""
+        self._paused = False
+        """Whether Paused was published, and nothing since."""
+        self._moves: deque[int] = deque()
+        """How many gates to go on by, for each step asked for while the ranks are on their way to a gate."""
+        self._settings: list[dict[str, Any]] = []
         self._stopping = False
 
     @property
@@ -48,24 +57,26 @@ class Conductor:
 
     def pause(self) -> None:
         self._stay = True
+        self._moves.clear()
         self._hold()
 
     def resume(self) -> list[Event]:
         self._stay = False
-        return self._go_on()
+        self._moves.clear()
+        return self._go_on() if self.together else []
 
     def step(self, gates: int = len(GATES)) -> list[Event]:
-        """From a pause, lets all ranks go on by so many gates: a whole step, or one phase of it."""
-        self._stay = True
-        if self._gate is None or not self.together:
-            self._hold()
+        """From a pause, lets all ranks go on by so many gates: a whole step, or one phase of it. Ranks that run are
+        paused instead; for those on their way to a gate, it follows."""
+        if not self._stay:
+            self.pause()
             return []
-        self._let_pass(self._gate + gates - (self._gate % len(GATES) if gates == len(GATES) else 0))
-        return []
+        self._moves.append(gates)
+        return self._move() if self.together else []
 
     def change(self, settings: dict[str, Any]) -> list[Event]:
         """Has all ranks change something before the same step."""
-        self._settings.update(settings)
+        self._settings.append(settings)
         if self.together:
             return self._apply()
         self._hold()
@@ -85,46 +96,70 @@ class Conductor:
         self._waiting[event.rank] = gate
         if self._holding:
             self._holding = False
-            self._gate = gate if len(self._ranks) == 1 else position(step_of(gate) + 1, "data")
-            if self._gate != gate:
-                self._send_all(("until", self._gate, 0))
-                return []
-        if self._gate is None or any(self._waiting.get(rank) != self._gate for rank in self._ranks):
+            self._gate = _first_that_none_has_passed(gate)
+            self._unheard = set(self._ranks[1:])
+            for rank in self._ranks[1:]:
+                self._send(rank, ("bound", self._gate))
+            self._let_rank_0_follow()
             return []
+        if self._gate is None or gate < self._gate or any(self._waiting.get(rank) != gate for rank in self._ranks):
+            return []
+        # A later gate than that asked for, where the strategy has no such phase.
+        self._gate = gate
         self._together_since = time.monotonic()
         if self._stopping:
             self._send_all(("stop",))
             return []
-        events = self._apply() if self._settings else []
-        return events + ([event] if self._stay else self._go_on())
+        events = self._apply()
+        if not self._stay:
+            return events + self._go_on()
+        self._paused = True
+        return [*events, event, *self._move()]
+
+    def heard(self, rank: int) -> None:
+        """A rank knows at which gate to wait."""
+        self._unheard.discard(rank)
+        self._let_rank_0_follow()
+
+    def _let_rank_0_follow(self) -> None:
+        """Before all others know, rank 0 would take part in the all-reduce that keeps them from passing the gate."""
+        if not self._unheard:
+            self._send(0, ("until", self._gate, 0))
 
     def _apply(self) -> list[Event]:
-        settings, self._settings = self._settings, {}
         assert self._gate is not None
-        self._send_all(("set", settings))
         # Settings are taken up at the start of a step.
         step = step_of(self._gate) + (self._gate % len(GATES) > 0)
-        return [Changed(step, settings)]
+        all_settings, self._settings = self._settings, []
+        for settings in all_settings:
+            self._send_all(("set", settings))
+        return [Changed(step, settings) for settings in all_settings]
 
     def _hold(self) -> None:
         if self.free:
             self._holding = True
             self._send(0, ("hold",))
 
-    def _go_on(self) -> list[Event]:
-        if self._gate is None or not self.together:
+    def _move(self) -> list[Event]:
+        """Goes on to the next gate that was asked for, if one was."""
+        if not self._moves:
             return []
-        step = step_of(self._gate)
-        self._send_all(("run", self._stood_still_ns()))
-        self._gate = None
-        self._waiting.clear()
-        return [Resumed(step)]
+        assert self._gate is not None
+        gates, before = self._moves.popleft(), self._gate
+        # A whole step ends at the start of the next one, wherever in a step it began.
+        self._gate += gates - before % len(GATES) if gates == len(GATES) else gates
+        return self._leave(before, ("until", self._gate, self._stood_still_ns()))
 
-    def _let_pass(self, gate: int) -> None:
-        stood = self._stood_still_ns()
-        self._gate = gate
+    def _go_on(self) -> list[Event]:
+        assert self._gate is not None
+        gate, self._gate = self._gate, None
+        return self._leave(gate, ("run", self._stood_still_ns()))
+
+    def _leave(self, gate: int, message: Message) -> list[Event]:
         self._waiting.clear()
-        self._send_all(("until", gate, stood))
+        self._send_all(message)
+        told, self._paused = self._paused, False
+        return [Resumed(step_of(gate))] if told else []
 
     def _stood_still_ns(self) -> int:
         """For how long all ranks waited together: time that belongs to no step."""
@@ -134,3 +169,11 @@ class Conductor:
     def _send_all(self, message: Message) -> None:
         for rank in self._ranks:
             self._send(rank, message)
+
+
+def _first_that_none_has_passed(gate: int) -> int:
+    """The first start of a step that no rank can have passed while rank 0 waits at `gate`.
+
+    From `update` on, the step's all-reduce is over, and others may be in the next step already, up to its own.
+    """
+    return position(step_of(gate) + (2 if phase_of(gate) == "update" else 1), "data")

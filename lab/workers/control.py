@@ -3,9 +3,7 @@
 A step has five gates, one at the start of each of its phases. The parent may forbid the gates from some position on;
 a rank that comes to such a gate waits there, without computing and without a collective under way, and says so.
 
-All ranks stop at the same gate, although no message reaches them at the same time: the parent holds rank 0 first, at
-the next gate that it comes to. A step ends with an all-reduce of all ranks, so none of them can be more than one step
-ahead of rank 0, and the end of that step is a gate that none has passed (`lab.workers.conductor`).
+All ranks stop at the same gate, although no message reaches them at the same time: how, `lab.workers.conductor` tells.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 GatePhase: TypeAlias = Literal["data", "forward", "backward", "synchronise", "update"]
@@ -20,7 +19,15 @@ GATES: tuple[GatePhase, ...] = get_args(GatePhase)
 """The phases of a step, in their order."""
 
 Message: TypeAlias = tuple[Any, ...]
-"""("hold",) | ("until", position, shift_ns) | ("run", shift_ns) | ("set", {name: value}) | ("stop",)"""
+"""("hold",) | ("bound", position) | ("until", position, shift_ns) | ("run", shift_ns) | ("set", {name: value}) |
+("stop",)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A rank's answer to ("bound", position), for its parent only."""
+
+    rank: int
 
 
 def position(step: int, phase: GatePhase) -> int:
@@ -44,19 +51,24 @@ class Control:
         """True when the run is to end before its next step."""
         self.on_wait: Callable[[int], None] = lambda position: None
         """Called before the rank waits at a gate."""
+        self.on_bound: Callable[[], None] = lambda: None
+        """Called when the rank knows at which gate it is to wait; by the thread that listens."""
         self.on_shift: Callable[[int], None] = lambda shift_ns: None
         """Called with the time for which all ranks stood still."""
         self._changed = threading.Condition()
         self._limit: float = math.inf
         """The first position that may not be passed."""
         self._shift_ns = 0
-        self._settings: dict[str, Any] = {}
+        self._settings: list[tuple[str, Any]] = []
 
     def tell(self, message: Message) -> None:
         with self._changed:
             match message:
                 case ("hold",):
                     self._limit = -1
+                case ("bound", limit):
+                    self._limit = limit
+                    self.on_bound()
                 case ("until", limit, shift_ns):
                     self._limit = limit
                     self._shift_ns += shift_ns
@@ -64,7 +76,7 @@ class Control:
                     self._limit = math.inf
                     self._shift_ns += shift_ns
                 case ("set", settings):
-                    self._settings.update(settings)
+                    self._settings.extend(settings.items())
                 case ("stop",):
                     self.stopped = True
                     self._limit = math.inf
@@ -89,10 +101,10 @@ class Control:
         if shift:
             self.on_shift(shift)
 
-    def settings(self) -> dict[str, Any]:
-        """What the parent has changed since this was asked last."""
+    def settings(self) -> list[tuple[str, Any]]:
+        """What the parent has changed since this was asked last: names and values, in their order."""
         if not self._settings:
-            return {}
+            return []
         with self._changed:
-            settings, self._settings = self._settings, {}
+            settings, self._settings = self._settings, []
         return settings

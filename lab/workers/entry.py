@@ -13,7 +13,7 @@ import cloudpickle
 from lab.events import RunFinished
 from lab.experiment import Experiment
 from lab.workers.channel import Channel
-from lab.workers.control import Control
+from lab.workers.control import Control, Heard
 from lab.workers.failure import from_exception
 from lab.workers.group import Group, Seat
 
@@ -38,6 +38,7 @@ def main(
     os.environ.update(environment)
     control = Control()
     channel = Channel(pipe, control.tell, seat.folder)
+    control.on_bound = lambda: channel.emit([Heard(seat.rank)])
 
     from lab import training
 
