@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lab.faults import Fault
+    from lab.workers.board import Position
     from lab.workers.supervisor import Supervisor
 
 POLL_SECONDS = 0.2
@@ -122,6 +123,11 @@ class Run:
         """Process numbers of the ranks, in their order; empty before they have started and after the end."""
         with self.lock:
             return self._supervisor.pids if self._supervisor is not None else ()
+
+    def positions(self) -> tuple[Position, ...]:
+        """How far each rank has come, as it says itself; empty before the start and after the end."""
+        with self.lock:
+            return self._supervisor.positions() if self._supervisor is not None else ()
 
     def stop(self) -> None:
         """Asks the run to stop after its current step; returns at once. Workers that do not are killed in time for the

@@ -96,7 +96,8 @@ class Conductor:
         self._waiting[event.rank] = gate
         if self._holding:
             self._holding = False
-            self._gate = _first_that_none_has_passed(gate)
+            alone = len(self._ranks) == 1 and event.phase == "data"
+            self._gate = gate if alone else _first_that_none_has_passed(gate)
             self._unheard = set(self._ranks[1:])
             for rank in self._ranks[1:]:
                 self._send(rank, ("bound", self._gate))

@@ -19,7 +19,7 @@ from lab.events import RankFailed, RunFinished, Span
 from lab.experiment import Experiment
 from lab.timing.recorder import SpanRow
 from lab.workers import entry, launch
-from lab.workers.board import Board
+from lab.workers.board import Board, Position
 from lab.workers.control import Message
 from lab.workers.diagnosis import Divergence, Evidence, diagnose, is_communication, mismatch
 from lab.workers.group import Seat
@@ -75,6 +75,10 @@ class Supervisor:
     @property
     def pids(self) -> tuple[int, ...]:
         return tuple(worker.process.pid or 0 for worker in self._workers.values())
+
+    def positions(self) -> tuple[Position, ...]:
+        """How far each rank has come."""
+        return tuple(self._board.read(rank) for rank in range(self.world_size))
 
     def send(self, rank: int, message: Message) -> None:
         """A message for a rank; one that is gone does not get it."""
