@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -317,7 +317,7 @@ class Run:
                 supervisor.diverged(inbox.divergence)
             supervisor.watching_time = self._conductor is None or not self._conductor.together
 
-    def _conducted(self, events: list[Event | Heard]) -> list[Event]:
+    def _conducted(self, events: Sequence[Event | Heard]) -> list[Event]:
         """The events, with what the ranks' waiting at gates means for the run in place of each rank's word."""
         told: list[Event] = []
         for event in events:
