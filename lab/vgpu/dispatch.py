@@ -39,6 +39,34 @@ class _Unwrapper:
         self.index = -1
         self.inputs: list[VGPUTensor] = []
 
+    def all_of(self, args: tuple[Any, ...]) -> list[Any]:
+        """The arguments by position, with CPU tensors."""
+        plain = []
+        for value in args:
+            kind = type(value)
+            if kind is VGPUTensor and value._index == self.index:
+                self.inputs.append(value)
+                plain.append(value._data)
+            elif kind in _NUMBERS or (kind is list and value and type(value[0]) in _COUNTS):
+                plain.append(value)
+            else:
+                plain.append(self(value))
+        return plain
+
+    def named(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by name, with CPU tensors; to be called after `all_of`."""
+        plain = dict(kwargs)
+        for name, value in kwargs.items():
+            if type(value) in _NUMBERS:
+                continue
+            if name == "device":
+                plain[name] = machine().backing
+            elif name == "generator":
+                check_generator(value, self.index)
+            else:
+                plain[name] = self(value)
+        return plain
+
     def __call__(self, value: Any) -> Any:
         if type(value) is VGPUTensor:
             if value._index != self.index:
@@ -78,21 +106,22 @@ _CPU_INDICES = {aten.index.Tensor, aten.index_put.default, aten.index_put_.defau
 
 _NUMBERS = frozenset({int, float, bool, type(None), torch.dtype, str})
 """Types of arguments in which there can be no tensor."""
+_COUNTS = frozenset({int, float, bool})
+"""A list that begins with one of these is one of sizes, strides or flags."""
 
 
 def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: bool = True) -> Any:
     """Runs an operation whose outputs are new tensors, or views of its inputs, on their one device."""
     unwrap = _Unwrapper(func)
-    plain = [value if type(value) in _NUMBERS else unwrap(value) for value in args]
+    plain = unwrap.all_of(args)
     if kwargs:
-        kwargs = {name: machine().backing if name == "device" else unwrap(value) for name, value in kwargs.items()}
-        if kwargs.get("generator") is not None:
-            check_generator(kwargs["generator"], unwrap.index)
-    started = machine().watch()
+        kwargs = unwrap.named(kwargs)
+    here = machine()
+    started = here.watch()
     result = func(*plain, **kwargs)
     index = unwrap.index
     if timed:
-        machine().record(index, started, func, plain, result)
+        here.record(index, started, func, plain, result)
     if isinstance(result, torch.Tensor):
         return wrap(result, index, unwrap.inputs)
     if isinstance(result, tuple | list):
@@ -138,15 +167,14 @@ def compute_into(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
 
 def _write(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: bool) -> tuple[_Unwrapper, Any]:
     unwrap = _Unwrapper(func)
-    plain = [value if type(value) in _NUMBERS else unwrap(value) for value in args]
+    plain = unwrap.all_of(args)
     if kwargs:
-        kwargs = {name: machine().backing if name == "device" else unwrap(value) for name, value in kwargs.items()}
-        if kwargs.get("generator") is not None:
-            check_generator(kwargs["generator"], unwrap.index)
-    started = machine().watch()
+        kwargs = unwrap.named(kwargs)
+    here = machine()
+    started = here.watch()
     result = func(*plain, **kwargs)
     if timed and unwrap.index >= 0:
-        machine().record(unwrap.index, started, func, plain, result)
+        here.record(unwrap.index, started, func, plain, result)
     return unwrap, result
 
 

@@ -15,6 +15,7 @@ torch 2.13.0.
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +31,8 @@ class _Kept(threading.local):
 _kept = _Kept()
 _look = functools.partial(int)
 """A call that the interpreter answers with a SystemError when an error is set already."""
-_private_use = functools.partial(lambda: torch._C._autograd.DeviceType.PrivateUse1)
+_private_use = itertools.repeat(torch._C._autograd.DeviceType.PrivateUse1).__next__
+"""What C++ calls some hundred times in a step: it gives the constant, and nothing in Python is quicker."""
 
 
 class Guard(torch._C._acc.DeviceGuard):
