@@ -61,10 +61,10 @@ class _Unwrapper:
                 continue
             if name == "device":
                 plain[name] = machine().backing
-            elif name == "generator":
-                check_generator(value, self.index)
-            else:
+            elif name != "generator":
                 plain[name] = self(value)
+        if plain.get("generator") is not None:
+            check_generator(plain["generator"], self.index)  # `out=` may be what tells the device
         return plain
 
     def __call__(self, value: Any) -> Any:
