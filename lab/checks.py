@@ -260,6 +260,44 @@ def _microbatches(strategy: str, world_size: int, batch_size: int, microbatches:
     return []
 
 
+def _only_for_ddp(field: str, default: Any) -> tuple[tuple[str, ...], Callable[..., list[Problem]]]:
+    """The check of an option that has a meaning for ranks only."""
+
+    def check(strategy: str, value: Any) -> list[Problem]:
+        if value == default or strategies.REGISTRY[strategy].several_ranks:
+            return []
+        return [Problem(field, f"{shown(value)} has no use with {strategy!r}, which has no ranks; choose 'ddp'")]
+
+    return ("strategy", field), check
+
+
+def _static_graph(static_graph: bool, find_unused_parameters: bool) -> list[Problem]:
+    if static_graph and find_unused_parameters:
+        text = "True has no use with static_graph, which finds unused parameters in the first step; set one of the two"
+        return [Problem("find_unused_parameters", text)]
+    return []
+
+
+def _accumulation(
+    strategy: str, devices: tuple[str, ...], world_size: int, microbatches: int, static_graph: bool
+) -> list[Problem]:
+    accumulates = strategies.REGISTRY[strategy].several_ranks and microbatches > 1
+    if static_graph and accumulates and len(rank_devices(devices, world_size, 0)) == 1:
+        text = (
+            f"True does not go with {microbatches} microbatches, which accumulate gradients without synchronising: "
+            "PyTorch learns a static graph from a first step that synchronises; leave one of the two out"
+        )
+        return [Problem("static_graph", text)]
+    return []
+
+
+def _compression(compression: str, dtype: str) -> list[Problem]:
+    if compression == "fp16" and dtype == "bfloat16":
+        text = "'fp16' saves nothing with dtype 'bfloat16', whose gradients have two bytes already; use 'none'"
+        return [Problem("compression", text)]
+    return []
+
+
 def _batch_fits_data(name: str, batch_size: int) -> list[Problem]:
     samples = data.REGISTRY[name].spec.train_samples
     if batch_size > samples:
@@ -294,6 +332,13 @@ _CHECKS: list[tuple[tuple[str, ...], Callable[..., list[Problem]]]] = [
     (("world_size", "batch_size"), _batch_over_ranks),
     (("strategy", "world_size", "batch_size", "microbatches"), _microbatches),
     (("strategy", "world_size", "faults"), _faults),
+    _only_for_ddp("gradient_as_bucket_view", False),
+    _only_for_ddp("static_graph", False),
+    _only_for_ddp("find_unused_parameters", False),
+    _only_for_ddp("compression", "none"),
+    (("static_graph", "find_unused_parameters"), _static_graph),
+    (("strategy", "devices", "world_size", "microbatches", "static_graph"), _accumulation),
+    (("compression", "dtype"), _compression),
     (("data", "batch_size"), _batch_fits_data),
     (("devices", "clock"), _clock),
 ]

@@ -89,7 +89,8 @@ class Training:
         self._about = rank_devices.enable(experiment)
         injector = Injector(experiment.faults, group, _slowness(experiment, clock))
         injector.joining()
-        group.join()
+        if strategies.REGISTRY[experiment.strategy].several_ranks:
+            group.join()
 
         plan = self._plan(experiment, net, dataset, dtype, clock) if group.rank == 0 else None
         placed, graph = group.share(plan)
@@ -215,6 +216,7 @@ class Training:
         inputs, targets = dataset.test_inputs[share].split(size), dataset.test_targets[share].split(size)
         sums = torch.zeros(3, dtype=torch.float64)  # loss, correct, count
         with recorder.paused():
+            group.share_buffers(strategy.net)
             for x, y in zip(inputs, targets, strict=True):
                 if self._control.stopped and group.world_size == 1:
                     return

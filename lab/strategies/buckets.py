@@ -6,6 +6,7 @@ backward has filled it. The averaging here is its own, `all_reduce(gradients / N
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,7 +20,9 @@ from lab import vgpu
 from lab.errors import listed
 from lab.events import Bucket, BucketsBuilt
 from lab.strategies.base import Job
-from lab.workers.failure import NotFiniteGradientError
+from lab.workers.failure import NotFiniteGradientError, UnusedParametersError
+from lab.workers.injector import Injector
+from lab.workers.slowness import Emulated
 
 if TYPE_CHECKING:
     GradBucket: TypeAlias = Any
@@ -30,63 +33,54 @@ POWERSGD_FIRST_STEP = 2
 
 
 class BucketAverage:
-    """DDP's communication hook: averages a bucket over the ranks, and records it.
+    """DDP's communication hook: averages a bucket over the ranks, and records it."""
 
-    Args:
-        device: on whose lane the all-reduces are shown.
-    """
-
-    def __init__(self, job: Job, device: str) -> None:
+    def __init__(self, job: Job) -> None:
         assert job.group is not None
-        self._group, self._recorder, self._injector, self._enter = job.group, job.recorder, job.injector, job.enter
-        self._device = device
-        self._names = {id(parameter): name for name, parameter in job.net.named_parameters()}
+        self._group, self._recorder, self._enter = job.group, job.recorder, job.enter
+        self._injector = job.injector or Injector((), job.group, Emulated())
+        self._parameters = {id(p): (name, p) for name, p in job.net.named_parameters() if p.requires_grad}
         self._reduce = _COMPRESSIONS[job.experiment.compression]()
+        self._finite = FiniteCheck(job)
         self._step = -1
         self._seen: list[Bucket] = []
         self._built: list[Bucket] = []
-        self._bad: Bucket | None = None
 
     def start_step(self) -> None:
         self._step += 1
         self._seen = []
-        self._bad = None
 
     def __call__(self, bucket: GradBucket) -> Future[Tensor]:
         if not self._seen:
             self._enter("synchronise")
         gradients = bucket.buffer()
-        about = Bucket(bucket.index(), self._parameters(bucket), gradients.nbytes)
+        names = tuple(self._parameters[id(parameter)][0] for parameter in bucket.parameters())
+        about = Bucket(bucket.index(), names, gradients.nbytes)
         self._seen.append(about)
-        if self._injector is not None:
-            self._injector.spoil(gradients)
-        # A sum is finite only if all that it sums up is; unlike a look at each number, it needs no memory.
-        if self._bad is None and not torch.isfinite(vgpu.peek(gradients).sum()):
-            self._bad = about
-        if self._injector is not None and self._injector.skips():
-            skipped: Future[Tensor] = Future()
-            skipped.set_result(gradients)
-            return skipped
-        average = self._recorded(bucket, about)
+        self._injector.spoil(gradients)
+        self._finite.look_at(gradients, about, self._step)
+        average = _at_once(gradients) if self._injector.skips() else self._average(bucket, about)
         if bucket.is_last():
             # Nothing is left to compute: from here on, backward only waits for the averages.
             self._recorder.end_turn()
         return average
 
-    def _recorded(self, bucket: GradBucket, about: Bucket) -> Future[Tensor]:
+    def _average(self, bucket: GradBucket, about: Bucket) -> Future[Tensor]:
         """The average to come, with its begin and end on the timeline and on the board."""
-        misshapen = self._injector.misshapen(bucket.buffer()) if self._injector is not None else None
-        emulated = " (emulated link)" if self._injector is not None and self._injector.emulates_link else ""
-        done = self._recorder.collective(self._device, f"bucket {about.index}{emulated}")
-        number = self._group.pen.enter("all_reduce", about.bytes if misshapen is None else misshapen.nbytes)
-        if misshapen is not None:
-            future, size = all_reduce(misshapen), misshapen.nbytes
-        else:
+        gradients = bucket.buffer()
+        misshapen = self._injector.misshapen(gradients)
+        emulated = " (emulated link)" if self._injector.emulates_link else ""
+        done = self._recorder.collective(str(gradients.device), f"bucket {about.index}{emulated}")
+        if misshapen is None:
+            number = self._group.pen.enter("all_reduce", about.bytes)
             future, size = self._reduce(bucket)
+        else:
+            number = self._group.pen.enter("all_reduce", misshapen.nbytes)
+            future, size = all_reduce(misshapen), misshapen.nbytes
 
         def finish(future: Future[Tensor]) -> Tensor:
             average = future.value()
-            if self._injector is not None and self._injector.emulates_link:
+            if self._injector.emulates_link:
                 self._injector.hold_up(size)
             done(size)
             self._group.pen.leave(number)
@@ -94,11 +88,8 @@ class BucketAverage:
 
         return future.then(finish)
 
-    def _parameters(self, bucket: GradBucket) -> tuple[str, ...]:
-        return tuple(self._names[id(parameter)] for parameter in bucket.parameters())
-
     def check(self) -> list[BucketsBuilt]:
-        """Call it after backward.
+        """Call it after backward, before the update.
 
         Returns:
             On rank 0, the buckets, when they are others than before. DDP lays them out anew after the first step, in
@@ -106,16 +97,65 @@ class BucketAverage:
 
         Raises:
             NotFiniteGradientError: when this rank's own gradients were not all numbers.
+            UnusedParametersError: when a bucket was never full.
         """
-        if self._bad is not None:
-            raise NotFiniteGradientError(
-                f"rank {self._group.rank}'s gradients became NaN or infinite at step {self._step}, in bucket "
-                f"{self._bad.index} ({listed(self._bad.parameters)}); the all-reduce spread them to every rank"
-            )
+        self._finite.check(self._step)
+        averaged = {name for bucket in self._seen for name in bucket.parameters}
+        if len(averaged) < len(self._parameters):
+            raise UnusedParametersError(self._unused(averaged))
         if self._seen == self._built or self._group.rank:
             return []
         self._built = self._seen
         return [BucketsBuilt(self._step, tuple(self._built))]
+
+    def _unused(self, averaged: set[str]) -> str:
+        """What to say when backward has ended, and some parameters were not averaged."""
+        missing = [(name, parameter) for name, parameter in self._parameters.values() if name not in averaged]
+        # The others in their buckets, and in the buckets behind, have gradients and wait.
+        unused = [name for name, parameter in missing if parameter.grad is None] or [name for name, _ in missing]
+        return (
+            f"the loss of rank {self._group.rank} at step {self._step} does not depend on {listed(unused)}: a bucket "
+            "is averaged when all its gradients have come, and here one never comes"
+        )
+
+
+class FiniteCheck:
+    """Finds out whether a rank's own gradients are numbers, before the average spreads to all ranks what is none."""
+
+    def __init__(self, job: Job) -> None:
+        assert job.group is not None
+        self._rank, self._timer = job.group.rank, job.recorder.timer
+        self._sums: list[tuple[int, Bucket, Tensor, torch.cuda.Event | None]] = []
+
+    def look_at(self, gradients: Tensor, about: Bucket, step: int) -> None:
+        # A sum is finite only if all that it sums up is; unlike a look at each number, it needs no memory.
+        total = self._timer.keep(vgpu.peek(gradients).sum())
+        passed = torch.cuda.current_stream(gradients.device).record_event() if gradients.is_cuda else None
+        self._sums.append((step, about, total, passed))
+
+    def check(self, step: int) -> None:
+        """Looks at the sums of this step; on CUDA, at those of the step before, as the host does not wait there.
+
+        Raises:
+            NotFiniteGradientError: for the first that is no number.
+        """
+        arrived = [each for each in self._sums if each[0] < step or each[3] is None]
+        self._sums = [each for each in self._sums if each not in arrived]
+        for of_step, about, total, passed in arrived:
+            if passed is not None:
+                passed.synchronize()
+            if not math.isfinite(self._timer.value(total)):
+                raise NotFiniteGradientError(
+                    f"rank {self._rank}'s gradients became NaN or infinite at step {of_step}, in bucket {about.index} "
+                    f"({listed(about.parameters)}); the all-reduce spread them to every rank"
+                )
+
+
+def _at_once(gradients: Tensor) -> Future[Tensor]:
+    """A future of what is there already."""
+    future: Future[Tensor] = Future()
+    future.set_result(gradients)
+    return future
 
 
 # -- ways to average ---------------------------------------------------------------------------------------------

@@ -4,7 +4,13 @@
 
 Each rank computes the gradients of its own loss L_i. PyTorch's DistributedDataParallel averages them over the N ranks,
 bucket by bucket, while backward is still at work on the layers before; so much of the communication is hidden. As all
-ranks begin with the same parameters and apply the same average, their copies stay equal, without ever being sent again.
+ranks begin with the same parameters and apply the same average, their copies stay equal without ever being sent again.
+
+The shares of a batch are of the same size. So the mean of the ranks' mean losses is the loss of the whole batch, and
+the mean of their gradients is its gradient: N ranks learn what one process does, but for the rounding of sums that are
+taken in another order. Batch norm is the exception: each rank normalises with the mean and variance of its own share,
+so that the ranks compute something else than one process does (`torch.nn.SyncBatchNorm` would not). The smaller the
+shares, the further the two are apart.
 
 A rank may itself hold several devices, with the layers placed on them: then it is a copy of a model-parallel net
 (`lab.strategies.model_parallel`) that is averaged with the others.
@@ -51,7 +57,7 @@ class DDP:
             static_graph=experiment.static_graph,
             find_unused_parameters=experiment.find_unused_parameters,
         )
-        self.average = BucketAverage(job, self.first_device)
+        self.average = BucketAverage(job)
         self.ddp.register_comm_hook(None, lambda state, bucket: self.average(bucket))
         self.optimizer = make_optimizer(experiment, self.net)
 
@@ -61,38 +67,36 @@ class DDP:
         targets = transfer(targets, self.last_device, self.recorder)
         self.average.start_step()
         self.optimizer.zero_grad()
-        if self.microbatches == 1 or len(self.devices) > 1:
-            self.enter("forward")
-            loss = self.ddp(inputs, targets)
-            self.enter("backward")
-            self.hooks.start_backward()
-            loss.backward()  # the buckets are averaged inside
-            total: Tensor = loss.detach()
-        else:
-            total = self._accumulate(inputs, targets)
+        loss = self._compute_gradients(inputs, targets)
         self.recorder.report(self.average.check())
         self.enter("update")
         with self.recorder.span("optimizer", self.devices, "optimizer"):
             self.optimizer.step()
-        return total
+        return loss
 
-    def _accumulate(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Gradients of several microbatches add up locally; only with the last of them are they averaged."""
-        count = min(self.microbatches, len(inputs))
-        parts = list(zip(inputs.tensor_split(count), targets.tensor_split(count), strict=True))
+    def _compute_gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Forward and backward; afterwards, every parameter's gradient is the average over all ranks.
+
+        A rank that holds the whole net accumulates gradients: those of its microbatches add up locally, and only with
+        the last of them are the sums averaged. So the ranks synchronise once a step, however many microbatches it has.
+        """
+        count = min(self.microbatches, len(inputs)) if len(self.devices) == 1 else 1
+        parts = zip(inputs.tensor_split(count), targets.tensor_split(count), strict=True)
         losses = []
         for index, (x, y) in enumerate(parts):
-            self.recorder.microbatch = index
             last = index == count - 1
+            self.recorder.microbatch = index
             with contextlib.nullcontext() if last else self.ddp.no_sync():
                 self.enter("forward")
-                loss = self.ddp(x, y) * (len(x) / len(inputs))
+                loss = self.ddp(x, y)
+                if count > 1:
+                    loss = loss * (len(x) / len(inputs))
                 self.enter("backward")
                 self.hooks.start_backward()
-                loss.backward()
+                loss.backward()  # with the last microbatch, buckets are averaged inside
             losses.append(loss.detach())
         self.recorder.microbatch = 0
-        return torch.stack(losses).sum()
+        return torch.stack(losses).sum() if count > 1 else losses[0]
 
     def predict(self, inputs: Tensor) -> Tensor:
         with evaluating(self.net):
@@ -112,9 +116,13 @@ class Replica(nn.Module):
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         if self._stages == 1:
             self._hooks.start_forward()
-            output: Tensor = self.net(inputs)
-            return loss_function(output, targets)
-        # One forward and one backward for DistributedDataParallel, a pipeline of microbatches inside.
+            return loss_function(self.output(inputs), targets)
+        return self._pipeline(inputs, targets)
+
+    def _pipeline(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Microbatches follow each other through the stages, in one forward and one backward for
+        DistributedDataParallel. Backward takes the last microbatch first; a parameter's gradient is complete with the
+        first one, and only then goes into its bucket."""
         count = min(self._microbatches, len(inputs))
         losses = []
         for index, (x, y) in enumerate(zip(inputs.tensor_split(count), targets.tensor_split(count), strict=True)):
@@ -125,7 +133,6 @@ class Replica(nn.Module):
             loss = loss_function(output, y) * (len(x) / len(inputs))
             loss.register_hook(self._turn_of(index))
             losses.append(loss)
-        self._recorder.microbatch = 0
         return torch.stack(losses).sum()
 
     def output(self, inputs: Tensor) -> Tensor:

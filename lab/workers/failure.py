@@ -18,6 +18,10 @@ class NotFiniteGradientError(LabError):
     """A rank's gradients became NaN or infinite."""
 
 
+class UnusedParametersError(LabError):
+    """Parameters that are to be trained take no part in a rank's loss."""
+
+
 _ADVICE = (
     ("out of memory", "Use a smaller batch, put some layers on another device, or give the device more memory."),
     (
@@ -25,6 +29,7 @@ _ADVICE = (
         "Batch norm needs more than one sample in each part of a batch: use fewer devices or microbatches, or a batch "
         "size that leaves no short last batch.",
     ),
+    ("does not require grad", "The loss depends on no parameter that is trained: give one requires_grad=True."),
     ("invalid device ordinal", "Name only devices of the Experiment; parallel-lab devices lists what is here."),
 )
 
@@ -52,6 +57,11 @@ def from_exception(
         advice = _MIXED_ADVICE[transfers]
     if isinstance(error, NotFiniteLossError | NotFiniteGradientError):
         advice = "Lower the learning rate, or look for a division by zero or a logarithm of zero in the net."
+    if isinstance(error, UnusedParametersError):
+        advice = (
+            "Set find_unused_parameters=True, and DDP looks for such parameters in every step; or static_graph=True, "
+            "when they are the same ones in all steps and on all ranks; or freeze them (requires_grad=False)."
+        )
     lines = "".join(traceback.format_exception(error))
     return RankFailed(rank, cause, True, traceback=lines, advice=advice, last_spans=tuple(last_spans))
 

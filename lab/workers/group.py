@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 import psutil
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.workers.board import Board, Pen, Phase
 
@@ -61,13 +61,11 @@ class Group:
         self.pen: Pen = self._board.pen(seat.rank)
 
     def join(self) -> None:
-        """Meets the other ranks.
+        """Meets the other ranks, if only to find that there are none.
 
         A FileStore in the run's own folder and sockets on the loopback interface: no port is named, so none can be
         taken.
         """
-        if self.world_size == 1:
-            return
         self.pen.at(0, "joining")
         if "vgpu" in self.backend:
             from lab.vgpu import distributed
@@ -106,6 +104,13 @@ class Group:
             dist.broadcast_object_list(told, 0, device=torch.device("cpu"))
             self.pen.leave(number)
         return cast(T, told[0])
+
+    def share_buffers(self, net: nn.Module) -> None:
+        """Gives every rank rank 0's buffers: batch norm's running statistics, for one, are different on each rank."""
+        for buffer in net.buffers() if self.world_size > 1 else ():
+            number = self.pen.enter("broadcast", buffer.nbytes)
+            dist.broadcast(buffer, 0)
+            self.pen.leave(number)
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all ranks of a tensor on the CPU, in place."""

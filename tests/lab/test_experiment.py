@@ -205,6 +205,42 @@ class TestProblems:
     def test_microbatches_need_several_devices(self) -> None:
         assert "no use with 'single'" in problems(microbatches=2)["microbatches"][0]
 
+    @pytest.mark.parametrize(
+        ("fields", "field", "said"),
+        [
+            (
+                {"strategy": "single", "compression": "fp16"},
+                "compression",
+                "'fp16' has no use with 'single', which has no",
+            ),
+            (
+                {"strategy": "data_parallel", "static_graph": True},
+                "static_graph",
+                "True has no use with 'data_parallel'",
+            ),
+            (
+                {"strategy": "ddp", "static_graph": True, "find_unused_parameters": True},
+                "find_unused_parameters",
+                "finds unused parameters in the first step",
+            ),
+            ({"strategy": "ddp", "static_graph": True, "microbatches": 4}, "static_graph", "4 microbatches"),
+            ({"strategy": "ddp", "compression": "fp16", "dtype": "bfloat16"}, "compression", "saves nothing"),
+        ],
+    )
+    def test_options_of_ddp_that_do_not_go_together(self, fields: dict[str, Any], field: str, said: str) -> None:
+        with pytest.raises(ExperimentError) as caught:
+            Experiment(**fields)
+        [problem] = caught.value.problems
+        assert problem.field == field
+        assert said in problem.message
+
+    def test_a_static_graph_may_have_stages(self) -> None:
+        devices = ["vgpu:0", "vgpu:1", "vgpu:2", "vgpu:3"]
+        experiment = Experiment(
+            strategy="ddp", devices=devices, world_size=2, placement="even", static_graph=True, microbatches=4
+        )
+        assert experiment.microbatches == 4
+
     def test_data_parallel_has_nothing_to_place_and_no_stages(self) -> None:
         assert problems(strategy="data_parallel", placement={"*": "vgpu:0"}, microbatches=2) == {
             "placement": [
