@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lab import vgpu
+from lab.vgpu import recording as recorded
 from lab.vgpu import roofline
 from lab.vgpu.attribution import Attribution
 from lab.vgpu.links import HOST
@@ -136,7 +137,21 @@ class _Watcher:
         )
 
     def collective(self, collective: Collective) -> None:
-        """A profile is of one process; what goes on between ranks is left out."""
+        if not self._has_room():
+            return
+        recording, zero = self._recording, self._recording._zero_ns
+        recording.collectives.append(
+            recorded.Collective(
+                self._name(collective.device),
+                collective.stream,
+                collective.name,
+                collective.bytes,
+                collective.ready_ns - zero,
+                collective.start_ns - zero,
+                collective.end_ns - zero,
+                collective.last_rank,
+            )
+        )
 
     def memory(self, device: int, block: Block, change_bytes: int, at_ns: int) -> None:
         """The ledger is told of it."""

@@ -62,6 +62,24 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class Collective:
+    """A collective of several ranks, as this process's device took part in it."""
+
+    device: str
+    stream: int
+    """The device's communication stream."""
+    name: str
+    """Such as `all_reduce`."""
+    bytes: int
+    """Of this rank's tensors."""
+    ready_ns: int
+    """When this rank had come to it; until `start_ns` it waited for `last_rank`."""
+    start_ns: int
+    end_ns: int
+    last_rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceUse:
     """What one device did in a profile. The three times add up to the profile's length."""
 
@@ -70,7 +88,7 @@ class DeviceUse:
     busy_ns: int
     """Computing, on any of its streams."""
     copying_ns: int
-    """Sending or receiving, and not computing meanwhile."""
+    """Sending or receiving, in a copy or a collective, and not computing meanwhile."""
     idle_ns: int
     flops: int
     peak_bytes: int
@@ -94,6 +112,8 @@ class Recording:
         self.spans: list[OpSpan] = []
         """Every operation, in the order of issue."""
         self.transfers: list[Transfer] = []
+        self.collectives: list[Collective] = []
+        """What this rank's devices did together with other ranks'."""
         self.notes: list[str] = []
         """What a reader should know: where it stopped, and why."""
         self.devices: tuple[str, ...] = ()
@@ -130,7 +150,9 @@ class Recording:
         self._check(device)
         own = [span for span in self.spans if span.device == device]
         busy_ns = _covered(own)
-        occupied_ns = _covered([*own, *(copy for copy in self.transfers if device in (copy.source, copy.target))])
+        copies = [copy for copy in self.transfers if device in (copy.source, copy.target)]
+        together = [collective for collective in self.collectives if collective.device == device]
+        occupied_ns = _covered([*own, *copies, *together])
         return DeviceUse(
             device,
             operations=len(own),
@@ -212,7 +234,7 @@ class Recording:
         return as_html(self)
 
 
-def _covered(done: Iterable[OpSpan | Transfer]) -> int:
+def _covered(done: Iterable[OpSpan | Transfer | Collective]) -> int:
     """For how many nanoseconds at least one of them was under way."""
     total = until = 0
     for start, end in sorted((each.start_ns, each.end_ns) for each in done):

@@ -5,7 +5,7 @@ https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 
     process   one per virtual GPU, and one for the host
     thread    one per stream; on the host, one for issuing and one per stream with which it exchanged bytes
-    X         an operation, a copy (at both its ends), the host's issuing and waiting
+    X         an operation, a copy (at both its ends), a collective, the host's issuing and waiting
     s, f      an arrow from where a copy is sent to where it arrives
     C         memory by what it is used for
     M         names and the order of rows
@@ -46,7 +46,7 @@ def events(recording: Recording) -> list[Event]:
     """The trace's events: names first, then everything else by time."""
     rows = _Rows(recording)
     timed = [*_host(recording, rows), *_operations(recording, rows), *_copies(recording, rows)]
-    timed += _memory(recording, rows)
+    timed += [*_collectives(recording, rows), *_memory(recording, rows)]
     timed.sort(key=lambda event: event["ts"])
     return [*rows.names(), *timed]
 
@@ -59,6 +59,7 @@ class _Rows:
         tracks = {ISSUING, *((device, _stream(0)) for device in recording.devices)}
         tracks |= {(span.device, _stream(span.stream)) for span in recording.spans}
         tracks |= {track for copy in recording.transfers for track in ends(copy)}
+        tracks |= {(each.device, _stream(each.stream)) for each in recording.collectives}
         # The host's own row comes first, then streams by their numbers.
         order = sorted(tracks, key=lambda track: (self._processes[track[0]], track != ISSUING, len(track[1]), track[1]))
         self._threads = {track: number for number, track in enumerate(order, 1)}
@@ -135,6 +136,15 @@ def _copies(recording: Recording, rows: _Rows) -> Iterator[Event]:
         inside_ns = max(copy.start_ns, copy.end_ns - 1)
         yield {"ph": "s", **arrow, **sent, "ts": copy.start_ns / 1000}
         yield {"ph": "f", "bp": "e", **arrow, **received, "ts": inside_ns / 1000}
+
+
+def _collectives(recording: Recording, rows: _Rows) -> Iterator[Event]:
+    """On the device's communication stream: for whom it waited, and then what travelled."""
+    for each in recording.collectives:
+        row = rows.of((each.device, _stream(each.stream)))
+        if each.start_ns > each.ready_ns:
+            yield _slice(row, f"waits for rank {each.last_rank}", "wait", each.ready_ns, each.start_ns)
+        yield _slice(row, each.name, "collective", each.start_ns, each.end_ns, bytes=each.bytes)
 
 
 def _host(recording: Recording, rows: _Rows) -> Iterator[Event]:

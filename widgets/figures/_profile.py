@@ -33,7 +33,7 @@ def timeline(profile: Recording, theme: Theme = "light", window_ms: tuple[float,
     lanes = _lanes(profile)
     spans = [
         span
-        for span in occupying([*_work(profile), *_copies(profile)], lanes)
+        for span in occupying([*_work(profile), *_copies(profile), *_collectives(profile)], lanes)
         if span.end_ns > begin_ns and span.start_ns < end_ns
     ]
     if not spans:
@@ -54,6 +54,7 @@ def _lanes(profile: Recording) -> list[str]:
     used = {(device, 0) for device in profile.devices} | {(span.device, span.stream) for span in profile.spans}
     for copy in profile.transfers:
         used |= {(copy.source, copy.source_stream), (copy.target, copy.target_stream)}
+    used |= {(each.device, each.stream) for each in profile.collectives}
     return [
         _lane(device, stream)
         for device in profile.devices
@@ -79,6 +80,13 @@ def _copies(profile: Recording) -> list[Span]:
             peer=_lane(copy.target, copy.target_stream),
         )
         for copy in profile.transfers
+    ]
+
+
+def _collectives(profile: Recording) -> list[Span]:
+    return [
+        Span(_lane(each.device, each.stream), 0, 0, "collective", each.name, each.start_ns, each.end_ns, each.bytes)
+        for each in profile.collectives
     ]
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from lab import vgpu
+from lab.vgpu.observer import Collective
 from lab.vgpu.recording import Recording
 from tests.lab.vgpu.by_hand import HARDWARE, ISSUE_NS, LATENCY_NS, LAUNCH_NS
 
@@ -229,6 +230,25 @@ def test_every_operation_copy_and_wait_is_in_it(tmp_path: Path) -> None:
         (f"vgpu:1{gpu}", 2 * issue): 0,
     }
     assert trace["otherData"]["clock"].startswith("simulated")
+
+
+def test_a_collective_and_the_wait_before_it_are_on_the_communication_stream(tmp_path: Path) -> None:
+    clock = vgpu.enable(devices=1, hardware=HARDWARE).clock
+    with vgpu.profile() as p:
+        communication = clock.stream(0, 3)
+        # As the ranks agree on it: this one comes at 5 µs, the last one at 20 µs, and the bytes take 10 µs.
+        clock.tell_collective(Collective(0, 3, "all_reduce", 4_000, 5_000, 20_000, 30_000, last_rank=1))
+        communication.wait_until(30_000)
+    use = p.use("vgpu:0")
+    assert (use.busy_ns, use.copying_ns, use.idle_ns, p.length_ns) == (0, 10_000, 20_000, 30_000)
+    trace = json.loads(saved(p, tmp_path))
+    slices = [(event["cat"], event["name"], event["ts"], event["dur"]) for event in by_phase(trace, "X")]
+    assert slices == [
+        ("wait", "waits for rank 1", 5, 15),
+        ("collective", "all_reduce", 20, 10),
+    ]
+    rows = [event["args"]["name"] for event in by_phase(trace, "M") if event["name"] == "thread_name"]
+    assert "stream 3" in rows
 
 
 def test_layers_and_kinds_are_in_it(pipeline: Recording, tmp_path: Path) -> None:
