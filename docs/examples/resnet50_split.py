@@ -5,8 +5,9 @@ with "vgpu" the only other line is `vgpu.enable(...)` in `main`.
 
     python docs/examples/resnet50_split.py --split-sizes 1 8 20 60
 
-Virtual GPUs compute on the CPU, for which this batch would be hours of work. With `backing="meta"` they compute nothing:
-shapes, bytes and modelled times are all that is asked for here. Take it out to train, with `--batch 24 --image 64`.
+Virtual GPUs compute on the CPU, for which this batch would be hours of work.
+With `backing="meta"` they compute nothing;
+shapes, bytes and modelled times are all that is asked for here. To train, leave it out: `--batch 24 --image 64`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A recording as two calm tables, in text and in HTML."""
+"""A recording as calm tables, in text and in HTML."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING
 from lab.vgpu.memory import megabytes
 
 if TYPE_CHECKING:
-    from lab.vgpu.recording import Recording
+    from lab.vgpu.recording import Collective, Recording
 
 Rows = list[tuple[str, ...]]
 DEVICES = ("device", "busy", "copying", "idle", "operations", "FLOPs", "peak memory")
 LINKS = ("from", "to", "transfers", "bytes", "under way")
+COLLECTIVES = ("device", "collective", "times", "bytes", "waited for others", "under way")
 NOTHING = "A profile that has recorded nothing yet: use it in a with statement."
 _STYLE = "text-align:right;padding:2px 10px"
 
@@ -69,7 +71,21 @@ def _tables(recording: Recording) -> list[tuple[Sequence[str], Rows]]:
         (link.source, link.target, f"{link.transfers:,}", megabytes(link.bytes), duration(link.busy_ns))
         for link in recording.links()
     ]
-    return [(DEVICES, devices), (LINKS, links)] if links else [(DEVICES, devices)]
+    together: dict[tuple[str, str], list[Collective]] = defaultdict(list)
+    for each in recording.collectives:
+        together[each.device, each.name].append(each)
+    collectives: Rows = [
+        (
+            device,
+            name,
+            f"{len(own):,}",
+            megabytes(sum(each.bytes for each in own)),
+            duration(sum(each.start_ns - each.ready_ns for each in own)),
+            duration(sum(each.end_ns - each.start_ns for each in own)),
+        )
+        for (device, name), own in together.items()
+    ]
+    return [table for table in ((DEVICES, devices), (LINKS, links), (COLLECTIVES, collectives)) if table[1]]
 
 
 def _text_table(titles: Sequence[str], rows: Rows) -> str:

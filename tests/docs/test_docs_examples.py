@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 from lab import vgpu
@@ -40,3 +42,14 @@ def test_the_picture_is_of_the_times_in_the_docs() -> None:
     assert f"{times['two GPUs'] / times['one GPU'] - 1:.0%} slower" in page
     curve = split_curve.figure(times).data[0]
     assert list(curve.y) == [ms for name, ms in times.items() if name.startswith("split")]
+
+
+def test_ranks_end_with_the_same_weights_and_the_step_is_that_of_the_page() -> None:
+    program = [sys.executable, str(EXAMPLES / "ddp_ranks.py")]
+    printed = subprocess.run(program, capture_output=True, text=True, timeout=240, check=True).stdout
+    first, second, profile = printed.split("\n", 2)
+    assert first.removeprefix("rank 0") == second.removeprefix("rank 1")
+    assert profile.strip() in (EXAMPLES.parent / "virtual-gpus.md").read_text(encoding="utf-8")
+    # By hand: a ring of two sends all of the gradients once each way, over PCIe 3 with 5 us.
+    size = 4 * (1024 * 1024 + 1024 + 1024 * 10 + 10)
+    assert f"{size / 15.75e3 + 2 * 5:.0f} µs" in profile

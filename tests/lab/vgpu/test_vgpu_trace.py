@@ -249,6 +249,17 @@ def test_a_collective_and_the_wait_before_it_are_on_the_communication_stream(tmp
     ]
     rows = [event["args"]["name"] for event in by_phase(trace, "M") if event["name"] == "thread_name"]
     assert "stream 3" in rows
+    assert p.summary().splitlines()[-1].split() == [
+        "vgpu:0",
+        "all_reduce",
+        "1",
+        "4.0",
+        "kB",
+        "15.0",
+        "µs",
+        "10.0",
+        "µs",
+    ]
 
 
 def test_layers_and_kinds_are_in_it(pipeline: Recording, tmp_path: Path) -> None:
