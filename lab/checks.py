@@ -200,9 +200,11 @@ def _backend(strategy: str, devices: tuple[str, ...], world_size: int, backend: 
 
 
 def _faults(strategy: str, world_size: int, faults: tuple[Any, ...]) -> list[Problem]:
+    from lab.faults import Fault  # with pydantic, which the command line starts without
+
     problems = []
-    for fault in faults:
-        written, rank = (str(fault), fault.rank) if hasattr(fault, "rank") else (shown(fault), fault["rank"])
+    for fault in map(Fault.model_validate, faults):
+        written, rank = str(fault), fault.rank
         if not strategies.REGISTRY[strategy].several_ranks:
             problems.append(Problem("faults", f"{written!r} needs ranks, and {strategy!r} has none; choose 'ddp'"))
         elif rank >= world_size:

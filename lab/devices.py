@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def available() -> tuple[DeviceInfo, ...]:
         properties = torch.cuda.get_device_properties(index)
         found.append(DeviceInfo(f"cuda:{index}", properties.name, properties.total_memory, simulated=False))
     return tuple(found)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

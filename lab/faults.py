@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from lab.errors import did_you_mean
 
@@ -40,6 +40,8 @@ class FaultEntry:
     title: str
     ends_run: bool
     """False for trouble that a run survives, slower."""
+    live: bool = True
+    """False for what can only happen before the ranks have met."""
     amount: str = ""
     """What the fault's amount means, with its unit; empty when it has none."""
     default_amount: float = 0.0
@@ -53,10 +55,16 @@ REGISTRY: dict[FaultKind, FaultEntry] = {
     "leave": FaultEntry("Leave the group of ranks, and raise an error a second later", True),
     "interrupt": FaultEntry("KeyboardInterrupt in the rank", True),
     "wrong_shape": FaultEntry("Bring a tensor of another size to an all-reduce", True),
-    "never_join": FaultEntry("Never join the group of ranks", True),
-    "straggle": FaultEntry("Make the rank slower, as a busy or hot device is", False, "times as slow", 2.0),
-    "delay": FaultEntry("Delay every collective of the rank (emulated by waiting)", False, "milliseconds", 5.0),
-    "throttle": FaultEntry("Narrow the rank's link (emulated by waiting)", False, "megabytes per second", 10.0),
+    "never_join": FaultEntry("Never join the group of ranks", True, live=False),
+    "straggle": FaultEntry(
+        "Make the rank slower, as a busy or hot device is", False, amount="times as slow", default_amount=2.0
+    ),
+    "delay": FaultEntry(
+        "Delay every collective of the rank (emulated by waiting)", False, amount="milliseconds", default_amount=5.0
+    ),
+    "throttle": FaultEntry(
+        "Narrow the rank's link (emulated by waiting)", False, amount="megabytes per second", default_amount=10.0
+    ),
     "nan": FaultEntry("Put NaN into the rank's gradients once", True),
     "skip": FaultEntry("Leave the rank out of one all-reduce: it keeps its own gradients", True),
 }
@@ -95,8 +103,9 @@ class Fault(BaseModel):
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is no kind of fault{did_you_mean(kind, KINDS)}; there are {', '.join(KINDS)}")
         try:
-            return cls(**dict(zip(("kind", "rank", "step", "amount"), (kind, *numbers), strict=False)))
-        except ValidationError:
+            names = ("kind", "rank", "step", "amount")[: 1 + len(numbers)]
+            return cls(**dict(zip(names, (kind, *numbers), strict=True)))
+        except ValueError:  # pydantic's own is one
             raise ValueError(
                 f"{text!r} cannot be read; write kind:rank:step, such as kill:1:5, with an amount for some kinds, such "
                 "as straggle:1:5:2 for twice as slow"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 
 from lab import devices, vgpu
@@ -12,11 +11,6 @@ from lab.events import DeviceInfo, Placed
 from lab.experiment import Experiment, Link
 from lab.vgpu import profiles, settings
 from lab.vgpu.links import LinkModel
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def lane_names(devices: Sequence[str], world_size: int, rank: int) -> dict[str, str]:

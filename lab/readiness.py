@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import psutil
+
 from lab import checks, data, devices, nets
 from lab.errors import DeviceError, ExperimentError, Problem, listed
 from lab.experiment import Experiment, without_version
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     Net: TypeAlias = nn.Module | Callable[[], nn.Module]
+
+RANK_BYTES = 100_000_000
+"""What a rank's process takes at least: 67 MB were measured with gloo and Net, besides what it shares with others."""
 
 
 def check(fields: Mapping[str, Any], net: Net | None = None) -> Experiment:
@@ -35,6 +40,10 @@ def check(fields: Mapping[str, Any], net: Net | None = None) -> Experiment:
     if net is not None:
         fields["net"] = own_name(net)
     readable, problems = Experiment.examine(fields)
+    if "world_size" not in readable:
+        # What is no number of ranks at all is answered with how many there could be.
+        held = f"as for this machine, {_capacity()}"
+        problems = [Problem(p.field, f"{p.message}; {held}") if p.field == "world_size" else p for p in problems]
     problems += machine_problems(readable, net)
     if problems:
         raise ExperimentError(problems)
@@ -50,6 +59,7 @@ def machine_problems(fields: Mapping[str, Any], net: Net | None = None) -> list[
     """
     return (
         _absent_devices(fields.get("devices", ()))
+        + _too_many_ranks(fields.get("world_size", 1))
         + _unreadable_hardware(fields.get("hardware"))
         + _placement_problems(fields, net)
     )
@@ -71,6 +81,23 @@ def _absent_devices(wanted: tuple[str, ...]) -> list[Problem]:
         for name in real
         if name not in here
     ]
+
+
+def _too_many_ranks(world_size: int) -> list[Problem]:
+    if world_size <= _ranks_held():
+        return []
+    return [Problem("world_size", f"{world_size} ranks, each a process, are too many for this machine: {_capacity()}")]
+
+
+def _ranks_held() -> int:
+    """Ranks whose processes fit into the memory that is free now; one always may try."""
+    return max(1, int(psutil.virtual_memory().available // RANK_BYTES))
+
+
+def _capacity() -> str:
+    free, each, cores = psutil.virtual_memory().available / 1e9, RANK_BYTES / 1e9, devices.cores()
+    turns = f"{cores} core{'s' * (cores > 1)}, on which more than {cores} take turns"
+    return f"its {free:.1f} GB of free memory hold {_ranks_held()} of about {each:g} GB, and it has {turns}"
 
 
 def _unreadable_hardware(hardware: Any) -> list[Problem]:

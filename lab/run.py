@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from lab import readiness
-from lab.errors import RunError
+from lab.errors import ExperimentError, Problem, RunError
 from lab.events import (
     DeviceTotals,
     Event,
@@ -32,6 +32,7 @@ from lab.events import (
     StepFinished,
 )
 from lab.experiment import Experiment, Link
+from lab.faults import REGISTRY
 from lab.state import RunState
 from lab.vgpu import links
 from lab.workers.conductor import Conductor
@@ -188,6 +189,8 @@ class Run:
             ExperimentError: for a fault that there is not, or a rank that this run has not.
         """
         checked = self.experiment.replace(faults=[str(fault)]).faults[0]
+        if not REGISTRY[checked.kind].live:
+            raise ExperimentError([Problem("faults", f"{str(checked)!r} comes too late: the ranks have joined")])
         with self._conducting() as conductor:
             self._publish(conductor.change({"fault": str(checked)}))
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import lab
 from lab import checks, data, nets, placing, rank_devices, strategies, timing, vgpu
 from lab.data import Dataset
+from lab.devices import cores
 from lab.events import (
     Clock,
     DataSource,
@@ -81,7 +82,7 @@ class Training:
             # and small operations do not spend theirs on waking threads.
             torch.set_num_threads(1)
         elif group.world_size > 1:
-            torch.set_num_threads(max(1, rank_devices.cores() // group.world_size))
+            torch.set_num_threads(max(1, cores() // group.world_size))
         net = build_net(experiment, own_net, group.rank)
         dataset = data.load(experiment.data or "mnist")
         dtype = getattr(torch, experiment.dtype)

@@ -53,7 +53,7 @@ class Evidence:
     """Ranks that said that they were done."""
     positions: dict[int, Position] = field(default_factory=dict)
     stacks: dict[int, str] = field(default_factory=dict)
-    """Where ranks were that had to be asked."""
+    """Where ranks were that had to be asked, or that a native library ended."""
     divergence: Divergence | None = None
     """What the ranks' checksums showed."""
     last_spans: dict[int, tuple[Span, ...]] = field(default_factory=dict)
@@ -252,7 +252,8 @@ def _exited(evidence: Evidence, rank: int) -> RankFailed:
     cause = failure.cause
     if position is not None and position.phase != "starting":
         cause += f", in {position.phase} of step {position.step}"
-    return dataclasses.replace(failure, cause=cause, last_spans=evidence.last_spans.get(rank, ()))
+    stack, spans = evidence.stacks.get(rank, ""), evidence.last_spans.get(rank, ())
+    return dataclasses.replace(failure, cause=cause, traceback=stack, last_spans=spans)
 
 
 def _called(collective: Collective) -> str:

@@ -31,6 +31,8 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # When a rank hangs, the parent asks it where, by a signal that works while Python is stuck in native code.
     stacks = seat.stacks_path.open("w")
+    # The same file takes its stack when a native library ends the process.
+    faulthandler.enable(file=stacks)
     if hasattr(faulthandler, "register"):
         faulthandler.register(signal.SIGUSR1, file=stacks)
     # What a net prints goes to stderr: stdout may be carrying events as JSON lines.

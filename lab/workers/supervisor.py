@@ -198,19 +198,25 @@ class Supervisor:
         self._read_board()
         evidence.last_spans = {rank: tuple(Span(*row) for row in rows) for rank, rows in self._rows.items()}
         silent = set(range(self.world_size)) - evidence.reports.keys() - evidence.exits.keys() - evidence.finished
-        evidence.stacks = self._stacks(silent)
+        self._ask_for_stacks(silent)
+        evidence.stacks = {rank: text for rank in range(self.world_size) if (text := self._stack(rank))}
         self.failures = diagnose(evidence)
 
-    def _stacks(self, ranks: set[int]) -> dict[int, str]:
-        """Asks ranks that say nothing where they are."""
-        files = {rank: self._folder / f"stacks-{rank}" for rank in ranks}
+    def _ask_for_stacks(self, ranks: set[int]) -> None:
+        """Has ranks that say nothing write down where they are, and waits until they have."""
         for rank in ranks:
             with suppress(ProcessLookupError, TypeError):
                 os.kill(self._workers[rank].process.pid, signal.SIGUSR1)  # type: ignore[arg-type]
         deadline = time.monotonic() + STACK_SECONDS
-        while time.monotonic() < deadline and not all(_is_written(path) for path in files.values()):
+        while time.monotonic() < deadline and not all(map(self._stack, ranks)):
             time.sleep(0.02)
-        return {rank: path.read_text(errors="replace") for rank, path in files.items() if _is_written(path)}
+
+    def _stack(self, rank: int) -> str:
+        """Where a rank was when it was asked, or when a native library ended it; empty while it has not written it."""
+        try:
+            return (self._folder / f"stacks-{rank}").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
 
     def close(self) -> None:
         """Ends every process at once, and frees what the parent holds of them."""
@@ -221,10 +227,6 @@ class Supervisor:
         if hasattr(self, "_board"):
             self._board.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _is_written(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
 
 
 def _backend(experiment: Experiment) -> str:

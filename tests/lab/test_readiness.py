@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -53,6 +54,69 @@ class TestDevices:
 
     def test_gpus_that_are_here(self, one_gpu: None) -> None:
         assert check({"devices": "cuda:0"}).devices == ("cuda:0",)
+
+
+class TestRanks:
+    """How many ranks this machine holds: by its memory, which is set here."""
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=4e9, available=1.25e9))
+        monkeypatch.setattr(devices, "cores", lambda: 2)
+
+    def test_more_than_the_memory_holds(self) -> None:
+        capacity = (
+            "its 1.2 GB of free memory hold 12 of about 0.1 GB, and it has 2 cores, on which more than 2 take turns"
+        )
+        assert refused({"strategy": "ddp", "world_size": 10_000, "batch_size": 10_000}) == [
+            f"world_size: 10000 ranks, each a process, are too many for this machine: {capacity}"
+        ]
+        assert refused({"strategy": "ddp", "world_size": 13, "batch_size": 13})
+        assert check({"strategy": "ddp", "world_size": 12, "batch_size": 12}).world_size == 12
+
+    @pytest.mark.parametrize("world_size", [0, -1, "many", 2.5])
+    def test_no_number_of_ranks_is_answered_with_how_many_there_could_be(self, world_size: Any) -> None:
+        (found,) = refused({"strategy": "ddp", "world_size": world_size})
+        assert found.startswith(f"world_size: {world_size!r} is not allowed; give a whole number from 1 to")
+        assert "hold 12 of about 0.1 GB" in found
+
+    def test_one_rank_may_always_try(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=4e9, available=1e6))
+        assert check({}).world_size == 1
+
+    def test_a_batch_that_cannot_be_shared_out(self) -> None:
+        assert refused({"strategy": "ddp", "world_size": 3}) == [
+            "batch_size: 64 is not a multiple of the 3 ranks that share it; the nearest is 63"
+        ]
+
+    def test_nccl_without_cuda(self) -> None:
+        (found,) = refused({"strategy": "ddp", "backend": "nccl"})
+        assert "'nccl' needs CUDA devices, but devices are cpu" in found
+
+    def test_more_ranks_than_gpus_with_nccl(self, one_gpu: None) -> None:
+        assert refused({"strategy": "ddp", "backend": "nccl", "devices": "cuda:0", "world_size": 2}) == [
+            "backend: 'nccl' needs a GPU for each rank: 2 ranks, but devices are cuda:0; use 'gloo'"
+        ]
+
+    @pytest.mark.parametrize(
+        ("fault", "says"),
+        [
+            ("kill:2:1", "'kill:2:1' names rank 2, but ranks are 0 to 1"),
+            ("kil:1:1", "'kil' is no kind of fault (did you mean 'kill'?)"),
+            ("kill:x", "'kill:x' cannot be read; write kind:rank:step"),
+            ("kill:1:2:3:4", "'kill:1:2:3:4' cannot be read; write kind:rank:step"),
+            ("kill:-1", "'kill:-1' cannot be read"),
+            ("straggle:1:0:nan", "'straggle:1:0:nan' cannot be read"),
+        ],
+    )
+    def test_faults_that_cannot_be(self, fault: str, says: str) -> None:
+        (found,) = refused({"strategy": "ddp", "faults": fault})
+        assert found.startswith(f"faults: {says}")
+
+    def test_faults_need_ranks(self) -> None:
+        assert refused({"faults": "kill:0:1"}) == [
+            "faults: 'kill:0:1' needs ranks, and 'single' has none; choose 'ddp'"
+        ]
 
 
 class TestHardware:
