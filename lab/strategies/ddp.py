@@ -10,7 +10,9 @@ The shares of a batch are of the same size. So the mean of the ranks' mean losse
 the mean of their gradients is its gradient: N ranks learn what one process does, but for the rounding of sums that are
 taken in another order. Batch norm is the exception: each rank normalises with the mean and variance of its own share,
 so that the ranks compute something else than one process does (`torch.nn.SyncBatchNorm` would not). The smaller the
-shares, the further the two are apart.
+shares, the further the two are apart. With ResNet-18 on Shapes and 16 samples a step, the losses of the first two steps
+are 2.497 and 2.498 in one process, 2.483 and 2.450 on two ranks, 2.523 and 2.410 on four. For evaluation, all ranks
+take rank 0's running statistics.
 
 A rank may itself hold several devices, with the layers placed on them: then it is a copy of a model-parallel net
 (`lab.strategies.model_parallel`) that is averaged with the others.
