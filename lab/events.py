@@ -86,6 +86,8 @@ class Bucket:
     """In the order in which they are sent."""
     parameters: tuple[str, ...]
     bytes: int
+    sizes: tuple[int, ...] = ()
+    """Bytes of each parameter's gradient."""
 
 
 @dataclass(frozen=True, slots=True)

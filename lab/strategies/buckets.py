@@ -54,8 +54,9 @@ class BucketAverage:
         if not self._seen:
             self._enter("synchronise")
         gradients = bucket.buffer()
-        names = tuple(self._parameters[id(parameter)][0] for parameter in bucket.parameters())
-        about = Bucket(bucket.index(), names, gradients.nbytes)
+        names, parameters = zip(*(self._parameters[id(parameter)] for parameter in bucket.parameters()), strict=True)
+        sizes = tuple(parameter.nbytes for parameter in parameters)
+        about = Bucket(bucket.index(), names, gradients.nbytes, sizes)
         self._seen.append(about)
         self._injector.spoil(gradients)
         self._finite.look_at(gradients, about, self._step)

@@ -9,7 +9,7 @@ from lab.state import RunState
 from tests.widgets import events_factory as factory
 from widgets import figures
 from widgets.figures import _theme as theming
-from widgets.figures._timeline import MAX_BARS, merged
+from widgets.figures._bars import MAX_BARS, merged
 
 MS = 1_000_000
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.state import RunState
-from widgets.figures import _busy, _graph, _loss, _memory, _timeline
+from widgets.figures import _breakdown, _buckets, _busy, _graph, _loss, _memory, _timeline
 from widgets.figures._busy import idle_share
 from widgets.figures._loss import latest as smoothed_loss
 from widgets.figures._table import Table, table
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
     from lab.vgpu.recording import Recording
 
-FIGURES = ("timeline", "loss", "placement_graph", "busy", "memory")
+FIGURES = ("timeline", "loss", "breakdown", "busy", "buckets", "placement_graph", "memory")
+OF_RANKS = ("breakdown", "buckets")
+"""Only for runs of several ranks, for which `breakdown` takes the place of `busy`."""
+OF_STEP = ("timeline", "buckets")
+"""These show one step."""
 
 __all__ = [
     "CLOCKS",
@@ -31,6 +35,9 @@ __all__ = [
     "Spec",
     "Table",
     "Theme",
+    "applicable",
+    "breakdown",
+    "buckets",
     "busy",
     "clock_time",
     "duration",
@@ -49,19 +56,29 @@ __all__ = [
 ]
 
 
+def applicable(state: RunState, several_ranks: bool = False) -> tuple[str, ...]:
+    """The figures that say something about this run.
+
+    Args:
+        several_ranks: what the run is going to be, as long as it has not started.
+    """
+    group = several_ranks if state.started is None else state.group is not None
+    return tuple(name for name in FIGURES if (name != "busy" and group) or (name not in OF_RANKS and not group))
+
+
 def spec(state: RunState, figure: str, theme: Theme = "light", step: int | None = None) -> Spec:
-    """The figure of that name as plain values; `step` chooses the timeline's.
+    """The figure of that name as plain values; `step` chooses that of the timeline and of the buckets' times.
 
     Raises:
         KeyError: when there is no figure of that name.
     """
-    if figure == "timeline":
-        return _timeline.timeline(state, theme, step)
+    if figure in OF_STEP:
+        return _DRAW_STEP[figure](state, theme, step)
     return _DRAW[figure](state, theme)
 
 
 def loss(state: RunState, theme: Theme = "light") -> go.Figure:
-    """Loss over steps per rank: batches faint, smoothed over them; test accuracy in the title."""
+    """Loss over steps: batches faint, smoothed over them, each rank thin; test accuracy in the title."""
     return _checked(spec(state, "loss", theme))
 
 
@@ -73,6 +90,16 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
 def busy(state: RunState, theme: Theme = "light") -> go.Figure:
     """Each device's time by what it did, as shares of the whole run."""
     return _checked(spec(state, "busy", theme))
+
+
+def breakdown(state: RunState, theme: Theme = "light") -> go.Figure:
+    """Where each rank's time went: computation, communication hidden beside it or exposed, waiting."""
+    return _checked(spec(state, "breakdown", theme))
+
+
+def buckets(state: RunState, theme: Theme = "light", step: int | None = None) -> go.Figure:
+    """Which gradients ride in which bucket, before and after the rebuild, and how long each took in one step."""
+    return _checked(spec(state, "buckets", theme, step))
 
 
 def memory(state: RunState, theme: Theme = "light") -> go.Figure:
@@ -101,7 +128,14 @@ def profile_memory(profile: Recording, theme: Theme = "light") -> go.Figure:
     return _checked(_profile.memory(profile, theme))
 
 
-_DRAW = {"loss": _loss.loss, "busy": _busy.busy, "memory": _memory.memory, "placement_graph": _graph.placement_graph}
+_DRAW = {
+    "loss": _loss.loss,
+    "busy": _busy.busy,
+    "breakdown": _breakdown.breakdown,
+    "memory": _memory.memory,
+    "placement_graph": _graph.placement_graph,
+}
+_DRAW_STEP = {"timeline": _timeline.timeline, "buckets": _buckets.buckets}
 
 
 def _checked(figure: Spec) -> go.Figure:

@@ -54,7 +54,7 @@ def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
         shapes.append(_region(plan.columns, tops[device] + 0.04, bottom - 0.04, color, theme))
         notes.append(
             {
-                "text": f"<b>{device}</b>" + ("   a copy of every layer" if device in copies else ""),
+                "text": f"<b>{device}</b>{_holding(state, device, device in copies)}",
                 "x": -0.62,
                 "y": tops[device] + 0.2,
                 "xanchor": "left",
@@ -77,6 +77,22 @@ def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
         yaxis={**hidden, "range": [top, -0.02]},
     )
     return {**figure, "data": boxes + edges}
+
+
+def _holding(state: RunState, device: str, copy: bool) -> str:
+    """What is to be said of a device's lane besides its name."""
+    if copy:
+        return "   a copy of every layer"
+    if state.group is None:
+        return ""
+    devices = state.started.devices if state.started else ()
+    own = [info.name for info in devices if info.rank == 0]
+    if device not in own or len(own) == 1:
+        return f"   each of {state.group.world_size} ranks holds a copy of every layer"
+    # The other ranks put the same layers on their own devices, in the same places.
+    place = own.index(device)
+    others = [[info.name for info in devices if info.rank == rank] for rank in range(1, state.group.world_size)]
+    return f"   and in other ranks {', '.join(names[place] for names in others if place < len(names))}"
 
 
 def _boxes(

@@ -17,39 +17,18 @@ WIDEST = 15
 
 
 def loss(state: RunState, theme: Theme = "light") -> Spec:
-    """Loss per rank; the latest test accuracy stands in the title."""
+    """The loss of the whole batch, and of each rank's share of it; the latest test accuracy stands in the title."""
     if not any(state.loss.values()):
         return theming.empty(
             theme, "Loss", HEIGHT, "No run yet" if state.started is None else "Waiting for the first step"
         )
     palette = theming.PALETTES[theme]
-    traces: list[dict[str, Any]] = []
     ranks = sorted(state.loss)
-    budget = max(40, MAX_POINTS // (2 * len(ranks)))
-    for index, rank in enumerate(ranks):
-        series = state.loss[rank]
-        color = palette.devices[index % len(palette.devices)]
-        who = f"rank {rank}, " if len(ranks) > 1 else ""
-        x, raw, smooth = _thinned(series, budget)
-        batches = {
-            "type": "scatter",
-            "x": x,
-            "y": raw,
-            "mode": "markers",
-            "name": f"{who}each batch" if series.stride == 1 else f"{who}mean of {series.stride} batches",
-            "marker": {"size": 3.5, "color": color, "opacity": 0.25},
-            "hoverinfo": "skip",
-        }
-        line = {
-            "type": "scatter",
-            "x": x,
-            "y": smooth,
-            "mode": "lines",
-            "name": f"{who}smoothed",
-            "line": {"width": 2.4, "color": color, "dash": theming.DASHES[index % len(theming.DASHES)]},
-            "hovertemplate": f"step %{{x:,}}<br>{who}smoothed loss %{{y:.4f}}<extra></extra>",
-        }
-        traces += [batches, line]
+    budget = max(40, MAX_POINTS // (2 + len(ranks)))
+    several = len(ranks) > 1
+    traces = [_rank(state.loss[rank], rank, budget, theme) for rank in ranks] if several else []
+    if len(state.mean_loss):
+        traces += _whole(state.mean_loss, budget, palette.ink if several else palette.devices[0], several)
     if state.evaluations:
         traces.append(_tests(state, theme))
     figure = theming.base(
@@ -68,6 +47,46 @@ def loss(state: RunState, theme: Theme = "light") -> Spec:
         yaxis={"rangemode": "tozero", "nticks": 5},
     )
     return {**figure, "data": traces}
+
+
+def _rank(series: Series, rank: int, budget: int, theme: Theme) -> dict[str, Any]:
+    """A thin line: the loss of the rank's own share of the batch."""
+    x, _, smooth = _thinned(series, budget)
+    color = theming.PALETTES[theme].devices[rank % len(theming.PALETTES[theme].devices)]
+    return {
+        "type": "scatter",
+        "x": x,
+        "y": smooth,
+        "mode": "lines",
+        "name": f"rank {rank}",
+        "line": {"width": 1.1, "color": color, "dash": theming.DASHES[rank % len(theming.DASHES)]},
+        "hovertemplate": f"step %{{x:,}}<br>rank {rank}, smoothed loss %{{y:.4f}}<extra></extra>",
+    }
+
+
+def _whole(series: Series, budget: int, color: str, several: bool) -> list[dict[str, Any]]:
+    """The loss of the whole batch: every batch faint, a bold line over them."""
+    x, raw, smooth = _thinned(series, budget)
+    name = "mean of the ranks" if several else "smoothed"
+    batches = {
+        "type": "scatter",
+        "x": x,
+        "y": raw,
+        "mode": "markers",
+        "name": "each batch" if series.stride == 1 else f"mean of {series.stride} batches",
+        "marker": {"size": 3.5, "color": color, "opacity": 0.25},
+        "hoverinfo": "skip",
+    }
+    line = {
+        "type": "scatter",
+        "x": x,
+        "y": smooth,
+        "mode": "lines",
+        "name": name,
+        "line": {"width": 2.6, "color": color},
+        "hovertemplate": f"step %{{x:,}}<br>{name}, smoothed loss %{{y:.4f}}<extra></extra>",
+    }
+    return [batches, line]
 
 
 def _tests(state: RunState, theme: Theme) -> dict[str, Any]:
@@ -96,11 +115,10 @@ def _title(state: RunState) -> str:
 
 
 def latest(state: RunState) -> float:
-    """The smoothed loss now, averaged over ranks; NaN before the first step and once a batch's is not finite."""
+    """The smoothed loss of the whole batch now; NaN before the first step and once a batch's is not finite."""
     if state.last_loss is None or not math.isfinite(state.last_loss):
         return math.nan
-    ends = [smoothed(series.y)[-1] for series in state.loss.values() if len(series)]
-    return sum(ends) / len(ends) if ends else state.last_loss
+    return smoothed(state.mean_loss.y)[-1] if len(state.mean_loss) else state.last_loss
 
 
 def smoothed(values: list[float]) -> list[float]:

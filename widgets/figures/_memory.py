@@ -72,7 +72,8 @@ def memory(state: RunState, theme: Theme = "light") -> Spec:
 
 def owner(device: str) -> str:
     """Whose memory it is: on `cpu` the lab cannot tell tensors from the rest of its worker."""
-    return CPU if device == "cpu" else device
+    rank, _, name = device.rpartition(" · ")
+    return f"{rank} · {CPU}".removeprefix(" · ") if name == "cpu" else device
 
 
 _NOTHING = RunState().memory["nothing"]

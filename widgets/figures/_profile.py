@@ -9,9 +9,10 @@ from lab.events import PURPOSES, Span
 from lab.vgpu.memory_record import MemoryPoint
 from lab.vgpu.recording import Recording, corners
 from widgets.figures import _theme as theming
+from widgets.figures._bars import MAX_BARS, occupying
 from widgets.figures._purposes import area
 from widgets.figures._theme import Spec, Theme
-from widgets.figures._timeline import MAX_BARS, drawn, height_of, occupying
+from widgets.figures._timeline import drawn, height_of
 from widgets.figures._units import byte_unit, duration, time_unit
 
 TIMELINE, MEMORY = "Device timeline", "Memory by purpose"

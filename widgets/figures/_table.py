@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.events import PURPOSES, MemoryTraced
-from lab.state import RunState
+from lab.state import RunState, Series
 from widgets.figures import _theme as theming
+from widgets.figures._bars import received, window
+from widgets.figures._breakdown import PARTS, rows_of
+from widgets.figures._buckets import carried
 from widgets.figures._busy import ORDER
 from widgets.figures._memory import owner
 from widgets.figures._purposes import peak_of, points_of
-from widgets.figures._timeline import received, window
 from widgets.figures._units import duration, human_bytes, human_count, significant
 
 MAX_ROWS = 200
@@ -28,13 +30,13 @@ class Table:
 
 
 def table(state: RunState, figure: str, step: int | None = None) -> Table:
-    """The rows of the figure of that name (`FIGURES`); `step` chooses the timeline's.
+    """The rows of the figure of that name (`FIGURES`); `step` chooses that of the timeline and of the buckets' times.
 
     Raises:
         KeyError: when there is no figure of that name.
     """
-    if figure == "timeline":
-        return _timeline(state, state.timeline_step if step is None else step)
+    if figure in _OF_STEP:
+        return _OF_STEP[figure](state, state.timeline_step if step is None else step)
     return _TABLES[figure](state)
 
 
@@ -44,12 +46,21 @@ def _limited(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table
 
 def _loss(state: RunState) -> Table:
     rows = [
-        (f"{x:,.0f}", f"rank {rank}" if len(state.loss) > 1 else "training", significant(y, 4), "")
-        for rank, series in state.loss.items()
+        (f"{x:,.0f}", name, significant(y, 4), "")
+        for name, series in _curves(state)
         for x, y in list(zip(series.x, series.y, strict=True))[:: -max(1, len(series) // 40)]
     ]
     tests = [(f"{e.step:,}", "test", significant(e.loss, 4), f"{e.accuracy:.2%}") for e in state.evaluations]
     return _limited(("step", "of", "loss", "accuracy"), tests[::-1] + rows)
+
+
+def _curves(state: RunState) -> list[tuple[str, Series]]:
+    if len(state.loss) <= 1:
+        return [("training", state.mean_loss)]
+    return [
+        ("mean of the ranks", state.mean_loss),
+        *((f"rank {rank}", state.loss[rank]) for rank in sorted(state.loss)),
+    ]
 
 
 def _timeline(state: RunState, step: int | None) -> Table:
@@ -128,4 +139,23 @@ def _graph(state: RunState) -> Table:
     return _limited(("layer", "device", "parameters", "forward", "output", "crosses to"), rows)
 
 
-_TABLES = {"loss": _loss, "busy": _busy, "memory": _memory, "placement_graph": _graph}
+def _breakdown(state: RunState) -> Table:
+    rows = [(name, *(f"{getattr(spent, part.field):.1%}" for part in PARTS)) for name, spent in rows_of(state)]
+    return _limited(("rank and device", *(part.label for part in PARTS)), rows)
+
+
+def _buckets(state: RunState, step: int | None) -> Table:
+    times = carried(state, step)
+    rows = []
+    for layout in state.layouts:
+        for bucket in layout.buckets:
+            went = times.get(bucket.index) if layout is state.layouts[-1] else None
+            took = (duration(went.moving_ns), duration(went.waited_ns)) if went else ("", "")
+            names = ", ".join(bucket.parameters)
+            rows.append((f"{layout.step:,}", str(bucket.index), human_bytes(bucket.bytes), *took, names))
+    shown = f" (step {step:,})" if step is not None and times else ""
+    return _limited(("from step", "bucket", "bytes", f"moved in{shown}", "waited before", "gradients of"), rows)
+
+
+_TABLES = {"loss": _loss, "busy": _busy, "breakdown": _breakdown, "memory": _memory, "placement_graph": _graph}
+_OF_STEP = {"timeline": _timeline, "buckets": _buckets}

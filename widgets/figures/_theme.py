@@ -67,6 +67,8 @@ PALETTES: dict[Theme, Palette] = {
         devices=("#56b4e9", "#f2884b", "#2cc69a", "#de9cc4", "#e6b04a", "#8fd0f5", "#f0e442", "#c2c8cf"),
     ),
 }
+LAYER_FILLS = ("#56b4e9", "#e69f00", "#1fb98c", "#cc79a7", "#f0e442", "#e57a3c", "#a9b4c0")
+"""For parts of a net, with text in `DARK_INK` on them."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "8px,3px", "3px,6px")
 
 

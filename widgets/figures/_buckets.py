@@ -1,0 +1,204 @@
+"""Which gradients ride in which bucket, in the order in which the buckets are sent, before and after the rebuild."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lab.events import Bucket, BucketsBuilt
+from lab.state import RunState
+from lab.timing.meetings import meetings
+from widgets.figures import _theme as theming
+from widgets.figures._theme import Spec, Theme
+from widgets.figures._units import byte_unit, duration, human_bytes
+
+TITLE = "Gradient buckets"
+ROW_HEIGHT = 36
+MAX_ROWS = 12
+"""Buckets drawn; the table has them all."""
+MAX_PARTS = 10
+"""Parts of a bucket's bar; layers are joined by the part of the net that they belong to until so few are left."""
+HATCHES = ("", "/", "x", "|", "\\", "-", "+", ".")
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """How a bucket's all-reduce went in one step, averaged over the ranks."""
+
+    moving_ns: float
+    """From when the last rank had come."""
+    waited_ns: float
+    """For the last rank."""
+
+
+def buckets(state: RunState, theme: Theme = "light", step: int | None = None) -> Spec:
+    """A bar per bucket, its parts the layers whose gradients it carries; times are those of `step`."""
+    layouts = [layout for layout in state.layouts if layout.buckets]
+    if not layouts:
+        text = "No run yet" if state.started is None else "Waiting for the first step"
+        return theming.empty(theme, TITLE, 180, text)
+    if len(layouts) == 2 and layouts[0].buckets == layouts[1].buckets:
+        layouts = layouts[1:]
+    step = state.timeline_step if step is None else step
+    times = carried(state, step)
+    rows = min(MAX_ROWS, max(len(layout.buckets) for layout in layouts))
+    largest = max(bucket.bytes for layout in layouts for bucket in layout.buckets)
+    scale, symbol = byte_unit(largest)
+    colours = _colours(layouts[0])
+    count = len(layouts[-1].buckets)
+    title = f"{TITLE} · {count} all-reduce{'s' if count > 1 else ''} per step"
+    if times:
+        title += f" · times of step {step:,}{theming.clock_note(state)}"
+    figure = theming.base(
+        theme, title, 112 + ROW_HEIGHT * max(2, rows), barmode="overlay", hovermode="closest", margin={"t": 60}
+    )
+    notes: list[dict[str, Any]] = []
+    for index, layout in enumerate(layouts):
+        last = index == len(layouts) - 1
+        suffix = "" if index == 0 else str(index + 1)
+        low, high = (0.0, 1.0) if len(layouts) == 1 else ((0.0, 0.4), (0.5, 1.0))[index]
+        shown = layout.buckets[:MAX_ROWS]
+        ends = [_end(bucket, times.get(bucket.index) if last else None) for bucket in shown]
+        room = 1.9 if last and times else 1.35
+        figure["layout"][f"xaxis{suffix}"] = {
+            **figure["layout"]["xaxis"],
+            "domain": [low, high],
+            "anchor": f"y{suffix}",
+            "range": [0, largest / scale * room],
+            "ticksuffix": f" {symbol}",
+            "nticks": 4,
+            "showgrid": False,
+            "fixedrange": True,
+        }
+        axis = theming.lane_axis([f"bucket {bucket.index}" for bucket in shown], theme)
+        figure["layout"][f"yaxis{suffix}"] = {**figure["layout"]["yaxis"], **axis, "anchor": f"x{suffix}"}
+        figure["data"] += [_parts(bucket, row, suffix, scale, colours, theme) for row, bucket in enumerate(shown)]
+        for row, (bucket, text) in enumerate(zip(shown, ends, strict=True)):
+            notes.append(_note(text, bucket.bytes / scale, row, suffix, theme))
+        notes.append(_heading(_when(layout, len(layouts)), low, theme))
+    figure["layout"]["annotations"] = notes
+    return figure
+
+
+def carried(state: RunState, step: int | None) -> dict[int, Carried]:
+    """Bucket -> how long its all-reduce took in that step; empty while no step is whole."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for meeting in meetings(state.spans.get(step, [])) if step is not None else []:
+        number = meeting.span.name.removeprefix("bucket ")
+        if number.isdecimal():
+            pair = meeting.span.end_ns - meeting.joined_ns, meeting.waited_ns
+            found.setdefault(int(number), []).append(pair)
+    return {index: Carried(*map(_mean, zip(*pairs, strict=True))) for index, pairs in sorted(found.items())}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def layers_of(bucket: Bucket) -> list[str]:
+    """The layers whose parameters it carries, in their order."""
+    return list(dict.fromkeys(_layer(name) for name in bucket.parameters))
+
+
+def _layer(parameter: str) -> str:
+    return parameter.rpartition(".")[0] or parameter
+
+
+def _colours(layout: BucketsBuilt) -> dict[str, int]:
+    """Layer -> its number, the same in both layouts, so that one sees where it went."""
+    layers = dict.fromkeys(layer for bucket in layout.buckets for layer in layers_of(bucket))
+    return {layer: number for number, layer in enumerate(layers)}
+
+
+def _groups(bucket: Bucket) -> list[tuple[str, list[str]]]:
+    """(label, parameters) of the parts of its bar: neighbours of one layer, or of one part of a large net."""
+    for depth in range(max(name.count(".") for name in bucket.parameters), -1, -1):
+        groups: list[tuple[str, list[str]]] = []
+        for name in bucket.parameters:
+            label = ".".join(_layer(name).split(".")[: depth or 1])
+            if groups and groups[-1][0] == label:
+                groups[-1][1].append(name)
+            else:
+                groups.append((label, [name]))
+        if len(groups) <= MAX_PARTS:
+            return groups
+    return [(f"{layers_of(bucket)[0]} … {layers_of(bucket)[-1]}", list(bucket.parameters))]
+
+
+def _parts(
+    bucket: Bucket, row: int, suffix: str, scale: float, colours: dict[str, int], theme: Theme
+) -> dict[str, Any]:
+    palette, groups = theming.PALETTES[theme], _groups(bucket)
+    sizes = dict(zip(bucket.parameters, bucket.sizes, strict=False))
+    equal = bucket.bytes / len(bucket.parameters)
+    widths = [sum(sizes.get(name, equal) for name in names) / scale for _, names in groups]
+    numbers = [colours.get(_layer(names[0]), 0) for _, names in groups]
+    fills = theming.LAYER_FILLS
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "xaxis": f"x{suffix}",
+        "yaxis": f"y{suffix}",
+        "base": [sum(widths[:index]) for index in range(len(groups))],
+        "x": widths,
+        "y": [row] * len(groups),
+        "width": 0.62,
+        "name": f"bucket {bucket.index}",
+        "marker": {
+            "color": [fills[number % len(fills)] for number in numbers],
+            "cornerradius": 4,
+            "line": {"width": 1, "color": palette.card},
+            "pattern": {
+                "shape": [HATCHES[number // len(fills) % len(HATCHES)] for number in numbers],
+                "fgcolor": "rgba(255,255,255,0.5)",
+                "size": 6,
+                "solidity": 0.22,
+                "fillmode": "overlay",
+            },
+        },
+        "text": [f"<b>{label}</b>" for label, _ in groups],
+        "textposition": "inside",
+        "insidetextanchor": "middle",
+        "textangle": 0,
+        "textfont": {"size": 11, "color": theming.DARK_INK},
+        "customdata": ["<br>".join(names[:8] + (["…"] if len(names) > 8 else [])) for _, names in groups],
+        "hovertemplate": f"<b>bucket {bucket.index}</b>, {human_bytes(bucket.bytes)}<br>%{{customdata}}<extra></extra>",
+    }
+
+
+def _end(bucket: Bucket, went: Carried | None) -> str:
+    text = f"<b>{human_bytes(bucket.bytes)}</b>"
+    if went is None:
+        return text
+    waited = f"<br>after {duration(went.waited_ns)} of waiting" if went.waited_ns >= 0.1 * went.moving_ns else ""
+    return f"{text} in {duration(went.moving_ns)}{waited}"
+
+
+def _when(layout: BucketsBuilt, count: int) -> str:
+    if count == 1:
+        return "In every step"
+    if layout.step == 0:
+        return "Step 0: laid out before any gradient came"
+    return f"From step {layout.step} on: in the order in which gradients come"
+
+
+def _note(text: str, x: float, row: int, suffix: str, theme: Theme) -> dict[str, Any]:
+    return {
+        "text": text,
+        "x": x,
+        "y": row,
+        "xref": f"x{suffix}",
+        "yref": f"y{suffix}",
+        "xanchor": "left",
+        "xshift": 6,
+        "align": "left",
+        "showarrow": False,
+        "font": {"size": 11, "color": theming.PALETTES[theme].ink},
+    }
+
+
+def _heading(text: str, x: float, theme: Theme) -> dict[str, Any]:
+    font = {"size": 12, "color": theming.PALETTES[theme].soft}
+    place = {"x": x, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 4}
+    return {"text": text, **place, "showarrow": False, "font": font}
