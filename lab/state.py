@@ -31,7 +31,7 @@ from lab.events import (
 )
 from lab.lateness import Straggler
 from lab.lateness import find as find_straggler
-from lab.timing.meetings import communication, meetings
+from lab.timing.meetings import communication, meetings, waited_for
 from lab.timing.overlap import COMPUTATION, hidden_ns
 
 Status = Literal["starting", "running", "paused", "finished", "stopped", "failed"]
@@ -143,7 +143,7 @@ class RunState:
         self.communication: dict[str, DeviceCommunication] = defaultdict(DeviceCommunication)
         """Device -> how its collectives went in the steps that all ranks have finished."""
         self.waited_for: dict[int, int] = defaultdict(int)
-        """Rank -> nanoseconds for which all others together waited for it in collectives."""
+        """Rank -> nanoseconds for which all others together had nothing to do but wait for it in collectives."""
         self.paused: Paused | None = None
         """Where the ranks wait, while they are paused."""
         self.step = 0
@@ -278,9 +278,8 @@ class RunState:
             total.hidden_ns += went.hidden_ns
             total.exposed_ns += went.exposed_ns
             total.awaited_ns += went.awaited_ns
-        for meeting in met:
-            if meeting.waited_ns:
-                self.waited_for[meeting.last_rank] += meeting.waited_ns
+        for rank, ns in waited_for(spans, met).items():
+            self.waited_for[rank] += ns
 
     # -- what views ask ------------------------------------------------------------------------------------------
 

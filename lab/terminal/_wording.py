@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 DEVICE_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 """Okabe and Ito's palette, its brighter colours first: a terminal is mostly dark."""
+WORTH_A_WORD = 0.05
+"""A part of the others' time, spent waiting for one rank."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -109,9 +111,9 @@ def buckets_line(layout: BucketsBuilt) -> str:
 
 
 def waiting_line(state: RunState) -> str:
-    """Who is waited for, where it is one rank and takes a tenth of the others' time; empty elsewhere."""
+    """Who is waited for, where it is one rank and takes some of the others' time; empty elsewhere."""
     late = breakdown.latest(state)
-    if late is None or late.share < 0.1 or not late.alone:
+    if late is None or late.share < WORTH_A_WORD or not late.alone:
         return ""
     return f"The other ranks waited {late.share:.0%} of their time for rank {late.rank}, which came last"
 

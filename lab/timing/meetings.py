@@ -76,5 +76,23 @@ def communication(spans: Sequence[Span], met: Sequence[Meeting]) -> dict[str, Co
     return found
 
 
+def waited_for(spans: Sequence[Span], met: Sequence[Meeting]) -> dict[int, int]:
+    """Rank -> nanoseconds for which other devices could only wait for it; arguments as of `communication`."""
+    found: dict[int, int] = defaultdict(int)
+    for device in dict.fromkeys(meeting.span.device for meeting in met):
+        own = sorted((meeting for meeting in met if meeting.span.device == device), key=lambda each: each.span.start_ns)
+        occupied = [
+            (span.start_ns, span.end_ns) for span in spans if span.device == device and span.kind in COMPUTATION
+        ]
+        occupied = merged(occupied + [(meeting.joined_ns, meeting.span.end_ns) for meeting in own])
+        told = 0
+        for meeting in own:
+            gap = max(meeting.span.start_ns, told), meeting.joined_ns
+            if gap[1] > gap[0]:
+                found[meeting.last_rank] += gap[1] - gap[0] - overlap([gap], occupied)
+                told = gap[1]
+    return dict(found)
+
+
 def _length(intervals: Iterable[tuple[int, int]]) -> int:
     return sum(end - start for start, end in intervals)

@@ -6,7 +6,7 @@ Of each step of 700 µs, in microseconds:
     rank 1   data 0-50   forward 50-350   backward 350-600   bucket 0 450-550   bucket 1 600-650   optimizer 650-700
 
 Both buckets begin to move when rank 1 comes, at 450 and at 600. So 150 of rank 0's communication are hidden, 100 are
-exposed and for 50 it waits; of rank 1's 100 are hidden and 50 exposed. Rank 0's waits in its buckets add up to 200.
+exposed and for 50 it only waits; of rank 1's 100 are hidden and 50 exposed.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lab.events import Bucket, BucketsBuilt, DeviceInfo, GroupJoined, RunStarted, Span, SpanKind, StepFinished
 from lab.state import KEPT_STEPS, RunState
-from lab.timing.meetings import Communication, communication, meetings
+from lab.timing.meetings import Communication, communication, meetings, waited_for
+from tests.lab import rank_events
 from tests.lab.test_state import started
 
 
@@ -46,6 +47,13 @@ def test_hidden_exposed_and_awaited_are_the_whole_collective() -> None:
     }
 
 
+def test_only_waiting_with_nothing_else_to_do_is_blamed_on_the_last_rank() -> None:
+    assert waited_for(STEP, meetings(STEP)) == {1: 20}
+    # While bucket 0 moves, from 450 to 550, rank 0 does not only wait for bucket 1, to which rank 1 comes at 600.
+    spans = [span(rank, kind, name, start, end) for rank, kind, name, start, end in rank_events.STEP]
+    assert waited_for(spans, meetings(spans)) == {1: 50}
+
+
 def test_two_collectives_at_once_count_once() -> None:
     spans = [span(0, "collective", "bucket 0", 0, 10), span(0, "collective", "bucket 1", 5, 12)]
     assert communication(spans, meetings(spans))["rank 0 · cpu"] == Communication(0, 12, 0)
@@ -67,7 +75,7 @@ class TestState:
         state.apply_all([*STEP[2:], StepFinished(0, 1, 3.0, 32, 1e-9 * 64, 64)])
         went = state.communication["rank 0 · cpu"]
         assert (went.hidden_ns, went.exposed_ns, went.awaited_ns) == (10, 20, 20)
-        assert dict(state.waited_for) == {1: 30}
+        assert dict(state.waited_for) == {1: 20}
         assert (state.last_loss, state.ranks[1].loss, state.ranks[1].steps) == (2.0, 3.0, 1)
         assert state.ranks[0].samples_per_second == 32 / 64e-9
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 
+from lab.events import Paused, Resumed
 from lab.experiment import Experiment
 from lab.state import RunState
 from tests.widgets import events_factory as factory
@@ -23,11 +24,21 @@ class FakeRun:
         self.done = False
         self.closed = threading.Event()
         self.stops = 0
+        self.steps = 0
         self._waits_left = ends
 
     def stop(self) -> None:
         self.stops += 1
         self.end("stopped")
+
+    def pause(self) -> None:
+        self.state.apply(Paused(0, self.state.step, "data"))
+
+    def resume(self) -> None:
+        self.state.apply(Resumed(self.state.step))
+
+    def step(self) -> None:
+        self.steps += 1
 
     def end(self, state: str = "finished") -> None:
         if not self.done:

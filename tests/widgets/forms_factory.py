@@ -22,6 +22,10 @@ VALUES: dict[str, Any] = {
     "unit": "steps",
     "lr": 0.01,
     "seed": 0,
+    "ranks": 2,
+    "each": "cpu",
+    "bucket_mb": 0.05,
+    "trouble": "none",
 }
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from lab import nets
+from lab import faults, nets
 from lab.errors import ExperimentError
+from lab.experiment import Experiment
 from tests.widgets import events_factory as factory
 from tests.widgets.forms_factory import DEFAULT, form
 from widgets.web import form as forms
+from widgets.web import text
 
 
 def test_the_form_of_the_default_is_the_default() -> None:
@@ -106,3 +108,53 @@ def test_the_panel_lists_the_layers_of_every_net(net: str) -> None:
 def test_layers_move_off_a_device_that_is_gone() -> None:
     panel = forms.panel("net", ["vgpu:0"], factory.PLACEMENT)
     assert set(panel["chosen"].values()) == {"vgpu:0"}
+
+
+class TestRanks:
+    def test_ranks_share_the_cpu(self) -> None:
+        experiment = form(strategy="ddp", ranks=4, bucket_mb=0.02, microbatches=2, panel=None).experiment(DEFAULT)
+        assert (experiment.world_size, experiment.devices, experiment.placement) == (4, ("cpu",), None)
+        assert (experiment.bucket_cap_mb, experiment.microbatches, experiment.faults) == (0.02, 2, ())
+
+    @pytest.mark.parametrize(("each", "count", "placement"), [("vgpu", 3, None), ("split", 6, "even")])
+    def test_ranks_have_virtual_gpus_of_their_own(self, each: str, count: int, placement: str | None) -> None:
+        experiment = form(strategy="ddp", ranks=3, each=each, batch_size=63).experiment(DEFAULT)
+        assert experiment.devices == tuple(f"vgpu:{index}" for index in range(count))
+        assert experiment.placement == placement
+
+    def test_every_trouble_of_the_lab_is_offered_and_goes_to_rank_1(self) -> None:
+        assert set(text.TROUBLES) == {"none", *faults.KINDS}
+        for kind in faults.KINDS:
+            experiment = form(strategy="ddp", trouble=kind).experiment(DEFAULT)
+            assert [str(fault) for fault in experiment.faults] == [f"{kind}:1:{forms.TROUBLE_STEP}"]
+
+    def test_other_strategies_ignore_what_only_ranks_need(self) -> None:
+        experiment = form(ranks=9, each="x", bucket_mb=None, trouble="x").experiment(DEFAULT)
+        assert experiment == DEFAULT
+
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({"ranks": 5}, "world_size"),
+            ({"ranks": 10_000}, "world_size"),
+            ({"ranks": 0}, "world_size"),
+            ({"ranks": "two"}, "world_size"),
+            ({"ranks": None}, "world_size"),
+            ({"ranks": 3}, "batch_size"),
+            ({"ranks": 1, "trouble": "kill"}, "faults"),
+            ({"each": ["cpu"]}, "devices"),
+            ({"each": "../etc"}, "devices"),
+            ({"trouble": "kill:0:0"}, "faults"),
+            ({"trouble": {}}, "faults"),
+            ({"bucket_mb": None}, "bucket_cap_mb"),
+            ({"bucket_mb": -1}, "bucket_cap_mb"),
+        ],
+    )
+    def test_what_a_client_sends_for_ranks_is_checked(self, changes: dict[str, Any], field: str) -> None:
+        with pytest.raises(ExperimentError) as caught:
+            form(**{"strategy": "ddp", **changes}).experiment(DEFAULT)
+        assert field in {problem.field for problem in caught.value.problems}
+
+    def test_the_page_opens_on_ranks(self) -> None:
+        both = Experiment(strategy="ddp", world_size=2, devices="vgpu:0,vgpu:1,vgpu:2,vgpu:3")
+        assert [forms.each_of(each) for each in (DEFAULT, Experiment(strategy="ddp"), both)] == ["cpu", "cpu", "split"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from lab.events import Event, Paused
 from lab.experiment import Experiment
 from lab.state import RunState
+from tests.lab import rank_events
 from tests.widgets import events_factory as factory
 from tests.widgets.forms_factory import DEFAULT
 from widgets.web import text
@@ -89,3 +91,36 @@ def eval_experiment(code: str) -> Experiment:
     names: dict[str, Any] = {"__name__": "shown"}
     exec(code, names)
     return names["experiment"]
+
+
+class TestRanks:
+    def frame(self, *more: Event) -> dict[str, Any]:
+        state = rank_events.folded(10, *more)
+        return dict(json.loads(Painter("r", rank_events.EXPERIMENT, state).paint(Session("a"))))
+
+    def test_the_charts_of_ranks_take_the_place_of_the_devices(self) -> None:
+        frame = self.frame()
+        assert set(frame["figures"]) == {"timeline", "loss", "breakdown", "buckets", "placement_graph", "memory"}
+        assert frame["kpis"]["loss"][0] == "1.910"
+        assert frame["kpis"]["step_time"] == ["700 µs", "wall clock · 91,429 samples/s"]
+        assert frame["kpis"]["waiting"] == [f"{25 / 700:.0%}", "of the time of 2 ranks"]
+        assert frame["kpis"]["crossing"] == ["87.4 kB", "of gradients per step and rank"]
+        assert "Rank 1 came last to the all-reduces: the others waited 7% of their time for it." in frame["says"]
+
+    def test_a_pause_is_shown_and_steps_can_be_chosen(self) -> None:
+        frame = self.frame(Paused(0, 10, "synchronise"))
+        assert frame["status"] == {"state": "paused", "text": "Paused before synchronise of step 10 of 50"}
+        assert frame["steps"] == list(range(10))
+        assert frame["live"]
+
+    def test_a_failure_names_the_rank_the_advice_and_what_the_others_saw(self) -> None:
+        alert = self.frame(*reversed(rank_events.failures()), rank_events.finished("failed", 10))["alert"]
+        assert alert["title"] == "Rank 1 failed first"
+        assert alert["items"] == ["rank 1 has been in data of step 5 for 4 s"]
+        assert alert["others"] == ["rank 0 was stopped in all_reduce 8, because rank 1 had failed"]
+        assert alert["advice"] == "Its stack shows where it is."
+        assert alert["traceback"].splitlines()[1] == "  _hang  (lab/workers/injector.py:140)"
+
+    def test_the_worker_processes_are_counted_while_they_start(self) -> None:
+        frame = json.loads(Painter("r", rank_events.EXPERIMENT).paint(Session("a")))
+        assert frame["status"]["text"] == "Starting 2 worker processes"

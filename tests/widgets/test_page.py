@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from lab.errors import RunError
 from lab.experiment import Experiment
 from tests.widgets.fakes import FakeRun
 from tests.widgets.forms_factory import DEFAULT, VALUES
@@ -123,17 +124,21 @@ def test_arranging_follows_net_and_devices(sessions: Sessions) -> None:
     panel, *others = do.arrange("model_parallel", "resnet18", 3, ["cpu"], {"chosen": "auto"})
     assert panel.value["devices"] == ["vgpu:0", "vgpu:1", "vgpu:2", "cpu"]
     assert "layer1.0" in panel.value["layers"]
-    assert [panel.visible, *(control.visible for control in others)] == [True, True, False, True, True]
+    assert [panel.visible, *(control.visible for control in others)] == [True, True, False, True, True, False, False]
     alone = do.arrange("single", "net", 2, [], None)
-    assert [control.visible for control in alone] == [False, False, True, False, False]
+    assert [control.visible for control in alone] == [False, False, True, False, False, False, False]
     copies = do.arrange("data_parallel", "resnet18", 2, [], None)
-    assert [control.visible for control in copies] == [False, True, False, False, True]
+    assert [control.visible for control in copies] == [False, True, False, False, True, False, False]
+    ranks = do.arrange("ddp", "resnet18", 2, [], None)
+    assert [control.visible for control in ranks] == [False, False, False, True, True, True, True]
 
 
 def test_every_default_can_be_built(sessions: Sessions) -> None:
     copies = Experiment(strategy="data_parallel")
     automatic = Experiment(net="gpt", strategy="model_parallel", placement="auto")
-    for default in (DEFAULT, Experiment(), copies, automatic):
+    ranks = Experiment(strategy="ddp", world_size=4)
+    both = Experiment(strategy="ddp", world_size=2, devices="vgpu:0,vgpu:1,vgpu:2,vgpu:3", microbatches=2)
+    for default in (DEFAULT, Experiment(), copies, automatic, ranks, both):
         page = build(default, sessions)
         assert page.analytics_enabled is False
 
@@ -152,3 +157,37 @@ def test_every_colour_variable_is_defined() -> None:
     used = set(re.findall(r"var\((--lab-[\w-]+)\)", css + static.read("panel.js")))
     defined = set(re.findall(r"(--lab-[\w-]+):", css)) | {"--lab-device"}
     assert used <= defined
+
+
+def test_pause_resume_and_step_reach_this_tabs_run_and_the_buttons_follow(sessions: Sessions) -> None:
+    do = Handlers(DEFAULT, Sessions(FakeRun), patience_seconds=0)
+    stream = do.open("light", tab("a"))
+    next(stream)
+    running = next(stream)
+    assert (running[3].value, running[3].interactive, running[4].interactive) == (text.PAUSE, True, True)
+    assert json.loads(do.pause(tab("a")))["status"]["state"] == "paused"
+    paused = next(stream)
+    assert (paused[3].value, paused[3].interactive) == (text.RESUME, True)
+    do.step(tab("a"))
+    run = do.sessions.get("a").run
+    assert run.steps == 1
+    do.pause(tab("a"))
+    assert run.state.status == "running"
+    run.end()
+    do.pause(tab("a")), do.step(tab("a"))
+    assert run.steps == 1
+    *_, last = stream
+    assert [button.interactive for button in last[3:]] == [False, False]
+    do.pause(tab("nobody")), do.step(tab("nobody"))
+
+
+def test_a_run_that_ends_while_it_is_paused_is_no_error() -> None:
+    class JustEnded(FakeRun):
+        def pause(self) -> None:
+            raise RunError("run is over")
+
+    do = Handlers(DEFAULT, Sessions(JustEnded), patience_seconds=0)
+    stream = do.open("light", tab("a"))
+    next(stream), next(stream)
+    assert json.loads(do.pause(tab("a")))["status"]["state"] == "running"
+    do.sessions.close()

@@ -97,8 +97,8 @@ def test_the_breakdown_adds_up(state: RunState) -> None:
     assert parts == {
         "data": [50, 50],
         "computes": [350, 500],
-        "computes, communication hidden": [150, 100],
-        "communication exposed": [100, 50],
+        "hidden communication": [150, 100],
+        "exposed communication": [100, 50],
         "waits for a rank": [50, 0],
     }
     assert figures.table(state, "breakdown").rows[0][:4] == ("rank 0 · cpu", "7.1%", "50.0%", "21.4%")

@@ -31,6 +31,7 @@ OF_STEP = ("timeline", "buckets")
 __all__ = [
     "CLOCKS",
     "FIGURES",
+    "OF_STEP",
     "PALETTES",
     "Spec",
     "Table",
@@ -60,9 +61,9 @@ def applicable(state: RunState, several_ranks: bool = False) -> tuple[str, ...]:
     """The figures that say something about this run.
 
     Args:
-        several_ranks: what the run is going to be, as long as it has not started.
+        several_ranks: whether the run is going to have ranks, as long as they have not met.
     """
-    group = several_ranks if state.started is None else state.group is not None
+    group = several_ranks or state.group is not None
     return tuple(name for name in FIGURES if (name != "busy" and group) or (name not in OF_RANKS and not group))
 
 

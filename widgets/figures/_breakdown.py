@@ -27,8 +27,8 @@ class Part:
 PARTS = (
     Part("data", "data", "loads its share of the batch"),
     Part("computing", "computes", "computes, with no communication beside it"),
-    Part("hidden", "computes, communication hidden", "computes while a bucket is under way: costs no time"),
-    Part("exposed", "communication exposed", "has nothing to do but wait for bytes on their way"),
+    Part("hidden", "hidden communication", "computes while a bucket is under way: costs no time"),
+    Part("exposed", "exposed communication", "has nothing to do but wait for bytes on their way"),
     Part("transfer", "transfer", "copies from or to other devices"),
     Part("awaited", "waits for a rank", "is in an all-reduce that the last rank has not come to"),
     Part("idle", "waits otherwise", "waits for the host, or for the next step"),
@@ -38,7 +38,7 @@ PARTS = (
 def breakdown(state: RunState, theme: Theme = "light") -> Spec:
     """A bar per device of each rank; its parts add up to the time that the run has taken so far."""
     rows = rows_of(state)
-    height = 150 + 40 * max(2, len(rows))
+    height = 170 + 40 * max(2, len(rows))
     if not rows:
         text = "No run yet" if state.started is None else "Waiting for the first step"
         return theming.empty(theme, TITLE, height, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lab.breakdown import of_device
 from lab.events import SpanKind
 from lab.state import RunState
 from widgets.figures import _theme as theming
@@ -61,6 +62,9 @@ def _bars(kind: SpanKind, devices: list[str], values: list[float], theme: Theme)
 
 
 def idle_share(state: RunState) -> float | None:
-    """Mean share of waiting over the run's devices; None before the first spans."""
+    """Mean share of waiting over the run's devices, for other ranks too; None before the first spans."""
+    if state.group:
+        waits = [spent.waiting for spent in (of_device(state, device) for device in theming.lanes(state)) if spent]
+        return sum(waits) / len(waits) if waits else None
     shares = [state.shares(device).get("wait", 0.0) for device in theming.lanes(state) if state.shares(device)]
     return sum(shares) / len(shares) if shares else None

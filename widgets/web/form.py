@@ -14,6 +14,12 @@ from lab.experiment import Experiment
 from lab.vgpu import profiles
 from widgets.web import text
 
+MAX_RANKS = 4
+"""Most ranks that the page starts, for whoever may open it; the command line takes more."""
+TROUBLE_RANK, TROUBLE_STEP = 1, 20
+FIRST_BUCKET_MB = 0.05
+"""So that the gradients of a small net travel in more than one bucket."""
+EACH = {"cpu": text.EACH_CPU, "cuda": text.EACH_CUDA, "vgpu": text.EACH_VIRTUAL, "split": text.EACH_SPLIT}
 MAX_VIRTUAL = 8
 """Most virtual GPUs that the slider offers; the command line takes more."""
 CONTROLS = (
@@ -29,8 +35,16 @@ CONTROLS = (
     "unit",
     "lr",
     "seed",
+    "ranks",
+    "each",
+    "bucket_mb",
+    "trouble",
 )
 """The order in which handlers get the controls' values."""
+
+
+OF_RANKS = ("world_size", "bucket_cap_mb", "faults")
+"""Fields of an Experiment that only ranks need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +67,12 @@ class Form:
     unit: Any
     lr: Any
     seed: Any
+    ranks: Any
+    each: Any
+    """What each rank runs on, one of `EACH`."""
+    bucket_mb: Any
+    trouble: Any
+    """A kind of fault, or `none`."""
 
     def experiment(self, default: Experiment) -> Experiment:
         """What the controls say; fields without a control keep the default's value.
@@ -61,7 +81,7 @@ class Form:
             ExperimentError: with every problem at once.
         """
         fields = default.explicit()
-        for name in ("placement", "devices", "microbatches", "steps", "epochs", "version"):
+        for name in ("placement", "devices", "microbatches", "steps", "epochs", "version", *OF_RANKS):
             fields.pop(name, None)
         if self.net != default.net:
             fields.pop("data", None)
@@ -71,9 +91,13 @@ class Form:
         problems: list[Problem] = []
         if self.length is None:
             problems.append(Problem("steps", text.NO_LENGTH))
-        fields["devices"] = self._listed(problems) if takes_several(self.strategy) else [str(self.device)]
-        if takes_placement(self.strategy):
+        if takes_ranks(self.strategy):
+            fields |= self._of_ranks(problems)
+        else:
+            fields["devices"] = self._listed(problems) if takes_several(self.strategy) else [str(self.device)]
+        if takes_microbatches(self.strategy):
             fields["microbatches"] = self.microbatches
+        if takes_placement(self.strategy):
             fields["placement"] = self._placement(problems)
         if profiles.is_path(fields.get("hardware")):
             # The page shows what it is given, to whoever may open it: it must not read files for them.
@@ -90,6 +114,26 @@ class Form:
     def devices(self) -> list[str]:
         """The devices that the controls name; `[]` when they make no sense."""
         return self._listed([]) if takes_several(self.strategy) else [str(self.device)]
+
+    def _of_ranks(self, problems: list[Problem]) -> dict[str, Any]:
+        """The fields of a strategy with several ranks."""
+        ranks = self.ranks
+        if ranks not in range(1, MAX_RANKS + 1):
+            problems.append(Problem("world_size", text.TOO_MANY_RANKS.format(ranks=repr(ranks), most=MAX_RANKS)))
+            ranks = 1
+        fields: dict[str, Any] = {"world_size": int(ranks), "bucket_cap_mb": self.bucket_mb}
+        if not isinstance(self.each, str) or self.each not in EACH:
+            problems.append(Problem("devices", text.MALFORMED))
+        elif self.each == "cpu":
+            fields["devices"] = ["cpu"]
+        else:
+            count = int(ranks) * (2 if self.each == "split" else 1)
+            fields["devices"] = [f"{'cuda' if self.each == 'cuda' else 'vgpu'}:{index}" for index in range(count)]
+        if not isinstance(self.trouble, str) or self.trouble not in text.TROUBLES:
+            problems.append(Problem("faults", text.MALFORMED))
+        elif self.trouble != "none" and not problems:
+            fields["faults"] = [f"{self.trouble}:{TROUBLE_RANK}:{TROUBLE_STEP}"]
+        return fields
 
     def _listed(self, problems: list[Problem]) -> list[str]:
         real = [str(name) for name in self.real] if isinstance(self.real, list) else []
@@ -119,16 +163,40 @@ def _worded(problem: Problem, fields: Mapping[str, Any]) -> Problem:
     return Problem(problem.field, problem.message.replace("None is not allowed", text.EMPTY, 1))
 
 
+def _entry(strategy: Any) -> strategies.StrategyEntry | None:
+    return strategies.REGISTRY.get(strategy) if isinstance(strategy, str) else None
+
+
 def takes_several(strategy: Any) -> bool:
-    """Whether the strategy can use several devices."""
-    entry = strategies.REGISTRY.get(strategy) if isinstance(strategy, str) else None
-    return entry is not None and entry.several_devices
+    """Whether one process can use several devices, which the reader lists."""
+    entry = _entry(strategy)
+    return entry is not None and entry.several_devices and not entry.several_ranks
+
+
+def takes_ranks(strategy: Any) -> bool:
+    """Whether the strategy starts several ranks."""
+    entry = _entry(strategy)
+    return entry is not None and entry.several_ranks
 
 
 def takes_placement(strategy: Any) -> bool:
-    """Whether the strategy takes a placement and microbatches."""
-    entry = strategies.REGISTRY.get(strategy) if isinstance(strategy, str) else None
+    """Whether the reader places the layers."""
+    entry = _entry(strategy)
+    return entry is not None and entry.takes_placement and not entry.several_ranks
+
+
+def takes_microbatches(strategy: Any) -> bool:
+    entry = _entry(strategy)
     return entry is not None and entry.takes_placement
+
+
+def each_of(experiment: Experiment) -> str:
+    """What each rank of an Experiment runs on, as the page offers it."""
+    if not takes_ranks(experiment.strategy):
+        return "cpu"
+    kind = experiment.devices[0].partition(":")[0]
+    split = kind == "vgpu" and len(experiment.devices) > (experiment.world_size or 1)
+    return "split" if split else kind
 
 
 def patterns(chosen: Mapping[str, str]) -> dict[str, str]:
@@ -165,7 +233,9 @@ def panel(net: Any, devices: list[str], chosen: Any) -> dict[str, Any]:
 
 
 def first_panel(experiment: Experiment) -> dict[str, Any]:
-    """The panel for an Experiment's placement."""
+    """The panel for an Experiment's placement; for one that places no layers, what the page offers when it does."""
+    if not takes_placement(experiment.strategy):
+        return panel(experiment.net, ["vgpu:0", "vgpu:1"], "even")
     chosen: Any = experiment.placement or "even"
     if isinstance(chosen, Mapping):
         chosen = placement.resolve(chosen, layers(experiment.net))

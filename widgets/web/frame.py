@@ -15,16 +15,28 @@ from typing import Any
 
 from lab import strategies
 from lab.errors import Problem
+from lab.events import RankFailed
 from lab.experiment import Experiment
-from lab.state import RunState
+from lab.stacks import readable
+from lab.state import KEPT_STEPS, RunState
 from widgets import figures
 from widgets.figures import clock_time, duration, human_bytes, human_count
 from widgets.web import text
 from widgets.web.advice import says
 from widgets.web.sessions import Session
 
-PACE_SECONDS = {"timeline": 1.0, "loss": 0.2, "placement_graph": 1.0, "busy": 1.0, "memory": 0.5}
-RUNNING = ("starting", "running")
+PACE_SECONDS = {
+    "timeline": 1.0,
+    "loss": 0.2,
+    "breakdown": 1.0,
+    "busy": 1.0,
+    "buckets": 1.0,
+    "placement_graph": 1.0,
+    "memory": 0.5,
+}
+TITLE_PX = 28
+"""Height of the title in a figure."""
+RUNNING = ("starting", "running", "paused")
 
 
 class Painter:
@@ -68,7 +80,7 @@ class Painter:
                 "run": self._id,
                 "theme": session.theme,
                 "live": state.status in RUNNING and state.started is not None,
-                "status": _status(state, session, status),
+                "status": _status(state, session, status, self._experiment),
                 "eta": self._eta(state),
                 "progress": _progress(state),
                 "data": _data(state),
@@ -90,7 +102,7 @@ class Painter:
         everything |= look != self._look
         self._look = look
         now = self._now()
-        for name in figures.FIGURES:
+        for name in figures.applicable(self._state, strategies.REGISTRY[self._experiment.strategy].several_ranks):
             if not everything and now < self._due.get(name, 0.0):
                 continue
             self._due[name] = now + PACE_SECONDS[name]
@@ -98,8 +110,8 @@ class Painter:
             layout = {**spec["layout"], "uirevision": self._id}
             title = layout.pop("title")["text"]
             # The card around the chart has the title.
-            layout["margin"] = {**layout["margin"], "t": 8}
-            height = layout.pop("height") - 28
+            layout["margin"] = {**layout["margin"], "t": max(8, layout["margin"]["t"] - TITLE_PX)}
+            height = layout.pop("height") - TITLE_PX
             drawn = {"title": title.partition(" · ")[2], "height": height, "data": spec["data"], "layout": layout}
             if drawn != {key: value for key, value in self._drawn.get(name, {}).items() if key != "revision"}:
                 self._revision += 1
@@ -125,19 +137,24 @@ def kpis(state: RunState) -> dict[str, tuple[str, str]]:
     if state.loss and state.last_loss is not None:
         shown["loss"] = (_number(figures.smoothed_loss(state)), text.OF_STEP.format(step=state.step))
     if state.started and state.step_seconds is not None:
-        shown["step_time"] = (duration(state.step_seconds * 1e9), figures.CLOCKS[state.started.clock])
+        clock = figures.CLOCKS[state.started.clock]
+        if state.group and state.pace:
+            clock = text.SAMPLES.format(clock=clock, pace=state.pace)
+        shown["step_time"] = (duration(state.step_seconds * 1e9), clock)
     idle = figures.idle_share(state)
     if idle is not None:
-        count = len(state.device_names)
-        of = text.OF_ONE_DEVICE if count == 1 else text.OF_DEVICES.format(count=count)
+        count = state.world_size if state.group else len(state.device_names)
+        of = text.OF_RANKS if state.group else text.OF_ONE_DEVICE if count == 1 else text.OF_DEVICES
+        of = of.format(count=count)
         shown["waiting"] = (f"{idle:.0%}", of)
     crossing = state.crossing_bytes
     if crossing is not None:
-        shown["crossing"] = (human_bytes(crossing), text.PER_STEP if crossing else text.NOTHING_CROSSES)
+        of = text.GRADIENTS if state.group else text.PER_STEP if crossing else text.NOTHING_CROSSES
+        shown["crossing"] = (human_bytes(crossing), of)
     return shown
 
 
-def _status(state: RunState, session: Session, override: str | None) -> dict[str, str]:
+def _status(state: RunState, session: Session, override: str | None, experiment: Experiment) -> dict[str, str]:
     total = state.started.total_steps if state.started else 0
     numbers = {"step": state.step, "total": total}
     if override:
@@ -149,7 +166,11 @@ def _status(state: RunState, session: Session, override: str | None) -> dict[str
     if session.stopping:
         return {"state": "stopping", "text": text.STOPPING}
     if state.started is None:
-        return {"state": "starting", "text": text.STARTING}
+        count = experiment.world_size or 1
+        return {"state": "starting", "text": text.STARTING_RANKS.format(count=count) if count > 1 else text.STARTING}
+    if state.paused is not None:
+        words = text.PAUSED.format(phase=state.paused.phase, step=state.paused.step, total=total)
+        return {"state": "paused", "text": words}
     words = text.PREPARING if not state.step else text.RUNNING if state.step < total else text.TESTING
     return {"state": "running", "text": words.format(**numbers)}
 
@@ -169,7 +190,8 @@ def _data(state: RunState) -> str:
 
 def _steps(state: RunState) -> list[int]:
     """The steps among which the timeline can go, once it stands still."""
-    return [step for step in state.spans if step < state.step] if state.finished else []
+    still = state.finished or state.paused
+    return sorted(step for step in state.spans if step < state.step)[-KEPT_STEPS:] if still else []
 
 
 def _layers(state: RunState) -> dict[str, dict[str, str]]:
@@ -195,11 +217,14 @@ def _layers(state: RunState) -> dict[str, dict[str, str]]:
     return known
 
 
+_NOTHING_MORE: dict[str, Any] = {"advice": "", "others": [], "traceback": ""}
+
+
 def _problems(problems: tuple[Problem, ...]) -> dict[str, Any] | None:
     if not problems:
         return None
     title = text.PROBLEMS_TITLE if len(problems) == 1 else text.PROBLEMS_TITLE_MANY.format(count=len(problems))
-    return {"title": title, "items": [_sentence(problem) for problem in problems], "advice": "", "traceback": ""}
+    return {"title": title, "items": [_sentence(problem) for problem in problems], **_NOTHING_MORE}
 
 
 def _sentence(problem: Problem) -> str:
@@ -212,17 +237,22 @@ def _failure(state: RunState) -> dict[str, Any] | None:
     failure = state.failure
     if failure is None:
         return None
-    others = [f"rank {other.rank}: {other.cause}" for other in state.failures[1:]]
     return {
-        "title": text.FAILED_TITLE,
-        "items": [failure.cause, *others],
+        "title": text.RANK_FAILED_TITLE.format(rank=failure.rank) if state.group else text.FAILED_TITLE,
+        "items": [failure.cause],
         "advice": failure.advice,
-        "traceback": failure.traceback,
+        "others": [_seen_by(other) for other in state.failures[1:]],
+        "traceback": readable(failure.traceback),
     }
 
 
+def _seen_by(failure: RankFailed) -> str:
+    line = failure.cause.strip().partition("\n")[0]
+    return line if line.startswith(f"rank {failure.rank}") else f"rank {failure.rank}: {line}"
+
+
 def _table(state: RunState, name: str, step: int | None) -> dict[str, Any]:
-    table = figures.table(state, name, step if name == "timeline" else None)
+    table = figures.table(state, name, step if name in figures.OF_STEP else None)
     note = text.LEFT_OUT.format(count=table.left_out) if table.left_out else ""
     return {"columns": table.columns, "rows": table.rows, "note": note}
 

@@ -28,6 +28,18 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private",
 """For every event: no spinner over the page, no entry in an API, and no tab waits for another."""
 
 
+BUTTONS = ("start", "stop", "pause", "step")
+UNCHANGED = (gr.skip(), gr.skip(), gr.skip(), gr.skip())
+IDLE = (gr.Button(text.PAUSE, interactive=False), gr.Button(interactive=False))
+"""Pause and Step while nothing can be paused."""
+ENDED = (gr.Button(text.START), gr.Button(interactive=False), *IDLE)
+CONTROLS_OF: dict[str, tuple[Any, ...]] = {
+    "running": (gr.skip(), gr.skip(), gr.Button(text.PAUSE, interactive=True), gr.Button(interactive=True)),
+    "paused": (gr.skip(), gr.skip(), gr.Button(text.RESUME, interactive=True), gr.Button(interactive=True)),
+}
+"""How the buttons look once a run has come to a status."""
+
+
 class Handlers:
     """What the page does on each event. Every method gets the tab from the request."""
 
@@ -56,16 +68,21 @@ class Handlers:
         unit: Any,
         lr: Any,
         seed: Any,
+        ranks: Any,
+        each: Any,
+        bucket_mb: Any,
+        trouble: Any,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
-        """Starts what the controls say, in place of the tab's earlier run; yields (frame, Start, Stop)."""
+        """Starts what the controls say, in place of the tab's earlier run; yields (frame, *BUTTONS)."""
         session = self._session(request)
-        form = forms.Form(strategy, net, virtual, real, device, panel, batch_size, microbatches, length, unit, lr, seed)
+        first = (strategy, net, virtual, real, device, panel, batch_size, microbatches, length, unit, lr, seed)
+        form = forms.Form(*first, ranks, each, bucket_mb, trouble)
         try:
             experiment = form.experiment(self.default)
         except ExperimentError as error:
             session.problems = error.problems
-            yield self._painter(session).paint(session), gr.skip(), gr.skip()
+            yield self._painter(session).paint(session), *UNCHANGED
             return
         yield from self._watch(session, experiment)
 
@@ -73,6 +90,18 @@ class Handlers:
         session = self._session(request)
         self.sessions.stop(session.key)
         return self._painter(session).paint(session), gr.Button(interactive=False)
+
+    def pause(self, request: gr.Request) -> str:
+        """Pauses the tab's run, or lets it go on; the frames that follow show it."""
+        session = self._session(request)
+        self.sessions.pause(session.key)
+        return self._painter(session).paint(session)
+
+    def step(self, request: gr.Request) -> str:
+        """One step of a paused run."""
+        session = self._session(request)
+        self.sessions.step(session.key)
+        return self._painter(session).paint(session)
 
     def choose(self, event: gr.EventData, request: gr.Request) -> str:
         """The browser chose a theme, or the step that the timeline shows."""
@@ -86,16 +115,23 @@ class Handlers:
 
     def arrange(self, strategy: Any, net: Any, virtual: Any, real: Any, panel: Any) -> tuple[Any, ...]:
         """Net, strategy or devices changed: the panel gets the layers and devices of now."""
-        several, placing = forms.takes_several(strategy), forms.takes_placement(strategy)
-        names = forms.Form(strategy, net, virtual, real, *[None] * 8).devices() if several else []
+        several, placing, ranks = (
+            forms.takes_several(strategy),
+            forms.takes_placement(strategy),
+            forms.takes_ranks(strategy),
+        )
+        rest = dict.fromkeys(forms.CONTROLS[4:])
+        names = forms.Form(strategy, net, virtual, real, **rest).devices() if several else []
         chosen = panel.get("chosen") if isinstance(panel, dict) else None
         entry = nets.REGISTRY.get(net) if isinstance(net, str) else None
         return (
             gr.HTML(forms.panel(net, names, chosen), visible=True) if placing else gr.HTML(visible=False),
             gr.Column(visible=several),
-            gr.Dropdown(visible=not several),
-            gr.Number(visible=placing),
-            gr.Markdown(visible=several and entry is not None and entry.batch_norm),
+            gr.Dropdown(visible=not several and not ranks),
+            gr.Number(visible=forms.takes_microbatches(strategy)),
+            gr.Markdown(visible=(several or ranks) and entry is not None and entry.batch_norm),
+            gr.Column(visible=ranks),
+            gr.Dropdown(visible=ranks),
         )
 
     def beat(self, request: gr.Request) -> None:
@@ -116,23 +152,26 @@ class Handlers:
         """Frames of a new run until it ends, or until the tab starts another."""
         session.problems = ()
         before = self._painter(session)
-        yield before.paint(session, status=text.STARTING), gr.Button(text.RESTART), gr.Button(interactive=True)
+        yield before.paint(session, status=text.STARTING), gr.Button(text.RESTART), gr.Button(interactive=True), *IDLE
         try:
             run = self.sessions.start(session.key, experiment)
         except (LabError, OSError) as error:
             found = error.problems if isinstance(error, ExperimentError) else (Problem("run", str(error)),)
             session.problems = tuple(found)
-            yield before.paint(session, status=text.READY), gr.Button(text.START), gr.Button(interactive=False)
+            yield before.paint(session, status=text.READY), *ENDED
             return
         painter = session.painter = Painter(run.id, run.experiment, run.state, run.lock)
+        shown = "starting"
         try:
             while session.run is run:
                 done = run.done  # read first, so that the last frame holds everything
                 frame = painter.paint(session, last=done)
                 if done:
-                    yield frame, gr.Button(text.START), gr.Button(interactive=False)
+                    yield frame, *ENDED
                     return
-                yield frame, gr.skip(), gr.skip()
+                status = run.state.status
+                yield frame, *(UNCHANGED if status == shown else CONTROLS_OF.get(status, UNCHANGED))
+                shown = status
                 run.wait(FRAME_SECONDS)
                 session.wait_drawn(self.patience_seconds)
         finally:
@@ -149,7 +188,7 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
         with gr.Row(elem_id="lab-head"):
             gr.HTML(static.read("head.html"), elem_id="lab-brand", js_on_load=static.read("head.js"))
             strategy = gr.Radio(
-                [(entry.title, name) for name, entry in strategies.REGISTRY.items()],
+                [(text.SHORT_STRATEGIES.get(name, entry.title), name) for name, entry in strategies.REGISTRY.items()],
                 value=default.strategy,
                 label=text.STRATEGY,
                 container=False,
@@ -167,16 +206,18 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
                     elem_id="lab-bench",
                 )
         values = [strategy, *controls.inputs]
-        shown = [bench, controls.start, controls.stop]
+        shown = [bench, *(getattr(controls, name) for name in BUTTONS)]
         page.load(do.open, [theme], shown, js="() => [window.parallelLabTheme()]", trigger_mode="multiple", **QUIET)
         controls.start.click(do.start, values, shown, trigger_mode="multiple", **QUIET)
         controls.stop.click(do.stop, None, [bench, controls.stop], **QUIET)
+        controls.pause.click(do.pause, None, [bench], **QUIET)
+        controls.step.click(do.step, None, [bench], trigger_mode="multiple", **QUIET)
         bench.select(do.choose, None, [bench], trigger_mode="multiple", **QUIET)
         gr.on(
             [strategy.change, controls.net.change, controls.virtual.change, controls.real.change],
             do.arrange,
             [strategy, controls.net, controls.virtual, controls.real, controls.panel],
-            [controls.panel, controls.several, controls.device, controls.microbatches, controls.note],
+            controls.arranged,
             trigger_mode="always_last",
             **QUIET,
         )
@@ -190,6 +231,7 @@ class Controls:
 
     def __init__(self, default: Experiment) -> None:
         several, placing = forms.takes_several(default.strategy), forms.takes_placement(default.strategy)
+        ranks = forms.takes_ranks(default.strategy)
         virtual = sum(name.startswith("vgpu") for name in default.devices)
         here = [(device.name, device.title) for device in devices.available()]
         with gr.Column(elem_classes="lab-card"):
@@ -199,10 +241,21 @@ class Controls:
             )
             self.device = gr.Dropdown(
                 [name for name, _ in here] + [f"vgpu:{index}" for index in range(forms.MAX_VIRTUAL)],
-                value=default.devices[0] if not several else "cpu",
+                value=default.devices[0] if not several and not ranks else "cpu",
                 label=text.DEVICE,
-                visible=not several,
+                visible=not several and not ranks,
             )
+            with gr.Column(visible=ranks, elem_id="lab-ranks") as self.of_ranks:
+                kinds = {name.partition(":")[0] for name, _ in here} | {"vgpu", "split"}
+                self.ranks = gr.Slider(1, forms.MAX_RANKS, default.world_size if ranks else 2, step=1, label=text.RANKS)
+                self.each = gr.Dropdown(
+                    [(words, each) for each, words in forms.EACH.items() if each in kinds],
+                    value=forms.each_of(default),
+                    label=text.EACH,
+                )
+                self.bucket_mb = gr.Number(
+                    default.bucket_cap_mb if ranks else forms.FIRST_BUCKET_MB, label=text.BUCKET, step=0.01
+                )
             with gr.Column(visible=several, elem_id="lab-several") as self.several:
                 with gr.Row(elem_id="lab-devices"):
                     self.virtual = gr.Slider(
@@ -214,7 +267,7 @@ class Controls:
                         label=text.REAL_DEVICES,
                     )
                 self.panel = gr.HTML(
-                    forms.first_panel(default if placing else default.replace(strategy="model_parallel", devices=None)),
+                    forms.first_panel(default),
                     visible=placing,
                     html_template=static.read("panel.html"),
                     js_on_load=static.panel_script(),
@@ -225,11 +278,17 @@ class Controls:
             gr.HTML(f"<h2>{text.RUN}</h2>", elem_classes="lab-title")
             with gr.Row(elem_id="lab-buttons"):
                 self.start = gr.Button(text.START, variant="primary", elem_id="lab-start")
+                self.pause = gr.Button(text.PAUSE, interactive=False, elem_id="lab-pause")
+                self.step = gr.Button(text.STEP, interactive=False, elem_id="lab-step")
                 self.stop = gr.Button(text.STOP, interactive=False, elem_id="lab-stop")
             with gr.Row(elem_id="lab-numbers"):
                 self.batch_size = gr.Number(default.batch_size, label=text.BATCH, precision=0, elem_id="lab-batch")
                 self.microbatches = gr.Number(
-                    default.microbatches, label=text.MICROBATCHES, precision=0, visible=placing, elem_id="lab-parts"
+                    default.microbatches,
+                    label=text.MICROBATCHES,
+                    precision=0,
+                    visible=placing or ranks,
+                    elem_id="lab-parts",
                 )
                 self.length = gr.Number(default.steps or default.epochs, label=text.LENGTH, precision=0)
                 self.unit = gr.Dropdown(
@@ -237,9 +296,23 @@ class Controls:
                 )
                 self.lr = gr.Number(default.lr, label=text.LEARNING_RATE)
                 self.seed = gr.Number(default.seed, label=text.SEED, precision=0)
-            self.note = gr.Markdown(
-                text.BATCH_NORM, elem_classes="lab-note", visible=nets.REGISTRY[default.net].batch_norm and several
+            self.trouble = gr.Dropdown(
+                [(words, kind) for kind, words in text.TROUBLES.items()],
+                value="none",
+                label=text.TROUBLE.format(step=forms.TROUBLE_STEP),
+                visible=ranks,
+                elem_id="lab-trouble",
             )
+            self.note = gr.Markdown(
+                text.BATCH_NORM,
+                elem_classes="lab-note",
+                visible=nets.REGISTRY[default.net].batch_norm and (several or ranks),
+            )
+
+    @property
+    def arranged(self) -> list[Any]:
+        """What `Handlers.arrange` changes, in its order."""
+        return [self.panel, self.several, self.device, self.microbatches, self.note, self.of_ranks, self.trouble]
 
     @property
     def inputs(self) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from lab.errors import Problem
+from lab.errors import Problem, RunError
 from lab.experiment import Experiment
 from lab.state import RunState
 from widgets.figures import Theme
@@ -37,6 +38,9 @@ class Run(Protocol):
     @property
     def done(self) -> bool: ...
     def stop(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def step(self) -> None: ...
     def wait(self, timeout: float | None = None) -> bool: ...
     def close(self) -> None: ...
 
@@ -136,6 +140,21 @@ class Sessions:
         if session.run is not None and not session.run.done:
             session.stopping = True
             session.run.stop()
+
+    def pause(self, key: str) -> None:
+        """Has the tab's run wait at its next step; or go on, if it waits."""
+        self._control(key, lambda run: run.resume() if run.state.status == "paused" else run.pause())
+
+    def step(self, key: str) -> None:
+        """Lets the tab's run go on by one step; one that does not wait is paused."""
+        self._control(key, lambda run: run.step())
+
+    def _control(self, key: str, act: Callable[[Run], None]) -> None:
+        run = self.get(key).run
+        if run is None or run.state.status not in ("running", "paused"):
+            return
+        with contextlib.suppress(RunError):  # it has just ended
+            act(run)
 
     def free(self, key: str) -> None:
         """Forgets a tab and ends its run."""

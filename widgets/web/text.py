@@ -6,6 +6,8 @@ TITLE = "Parallel Lab"
 
 # -- controls
 STRATEGY = "Strategy"
+SHORT_STRATEGIES = {"ddp": "DDP"}
+"""Where the title would not fit into the row of choices."""
 PLACEMENT = "Placement"
 NET = "Net"
 VIRTUAL_GPUS = "Virtual GPUs"
@@ -15,6 +17,34 @@ RUN = "Run"
 START = "Start"
 RESTART = "Restart"
 STOP = "Stop"
+PAUSE = "Pause"
+RESUME = "Resume"
+STEP = "Step"
+RANKS = "Ranks"
+EACH = "Each rank runs on"
+EACH_CPU = "the CPU, which all share"
+EACH_CUDA = "a GPU of its own"
+EACH_VIRTUAL = "a virtual GPU of its own"
+EACH_SPLIT = "two virtual GPUs, the net split evenly"
+BUCKET = "Bucket size, MB"
+TROUBLE = "Trouble on purpose, at step {step}"
+TROUBLES = {
+    "none": "None",
+    "straggle": "Rank 1 is twice as slow",
+    "delay": "Rank 1 is 5 ms late to every all-reduce",
+    "throttle": "Rank 1's link carries 10 MB a second",
+    "kill": "Kill rank 1",
+    "raise": "An error in rank 1",
+    "hang": "Rank 1 hangs",
+    "exit": "Rank 1 leaves without a word",
+    "leave": "Rank 1 leaves the group, then fails",
+    "interrupt": "Ctrl-C in rank 1",
+    "wrong_shape": "Rank 1 brings a wrong shape",
+    "never_join": "Rank 1 never joins",
+    "nan": "NaN in rank 1's gradients",
+    "skip": "Rank 1 skips an all-reduce",
+}
+"""A kind of `lab.faults` -> what the page calls it, those that a run survives first."""
 BATCH = "Batch size"
 MICROBATCHES = "Microbatches"
 LENGTH = "Train for"
@@ -47,6 +77,9 @@ BENCH = {
     "loss_chart": "Loss",
     "graph_chart": "Placement graph",
     "busy_chart": "Busy and waiting",
+    "breakdown_chart": "Where the time goes",
+    "buckets_chart": "Gradient buckets",
+    "others_saw": "What the other ranks saw",
     "memory_chart": "Memory",
     "loss": "Loss",
     "step_time": "Step time",
@@ -58,7 +91,7 @@ BENCH = {
     "copied": "Copied",
     "earlier": "Earlier step",
     "later": "Later step",
-    "traceback": "Traceback of the worker",
+    "traceback": "Where the rank was",
     "theme": "Light or dark",
     "no_plotly": "The charts could not be loaded. Reload the page.",
 }
@@ -75,6 +108,9 @@ FIELDS = {
     "lr": LEARNING_RATE,
     "seed": SEED,
     "run": RUN,
+    "world_size": RANKS,
+    "bucket_cap_mb": BUCKET,
+    "faults": "Trouble",
 }
 """A field of an Experiment -> what the page calls it."""
 EMPTY = "is empty"
@@ -82,12 +118,16 @@ NO_LENGTH = "is empty; give a whole number of steps or epochs"
 PROBLEMS_TITLE = "This run cannot start"
 PROBLEMS_TITLE_MANY = "This run cannot start: {count} things to mend"
 FAILED_TITLE = "The run failed"
+RANK_FAILED_TITLE = "Rank {rank} failed first"
 NO_VALUE = "–"
 NOTHING_YET = "no run yet"
 OF_STEP = "smoothed, step {step:,}"
 OF_DEVICES = "of the time of {count} devices"
 OF_ONE_DEVICE = "of the time of one device"
+OF_RANKS = "of the time of {count} ranks"
 PER_STEP = "per step, both ways"
+GRADIENTS = "of gradients per step and rank"
+SAMPLES = "{clock} · {pace:,.0f} samples/s"
 NOTHING_CROSSES = "nothing leaves its device"
 LEFT_OUT = "{count:,} more rows are left out."
 
@@ -98,6 +138,8 @@ RUNNING = "Step {step:,} of {total:,}"
 PREPARING = "Loading data and tracing the net"
 TESTING = "All {total:,} steps done, testing"
 STOPPING = "Stopping"
+PAUSED = "Paused before {phase} of step {step:,} of {total:,}"
+STARTING_RANKS = "Starting {count} worker processes"
 FINISHED = "Finished: {step:,} steps in {seconds} of wall time"
 STOPPED = "Stopped after {step:,} of {total:,} steps"
 FAILED = "Failed after {step:,} of {total:,} steps"
@@ -116,6 +158,16 @@ LARGER_SHARES = (
     "Each step copies the whole net to every device and the gradients back: a larger batch gives each copy more to do."
 )
 ONE_DEVICE = "One device does everything: nothing crosses, and nothing waits for another."
+RANKS_TOOK = (
+    "Over the whole run, the ranks computed {busy:.0%} of the time; communication beside that cost nothing, and they "
+    "waited {exposed:.0%} of the time for bytes on their way."
+)
+LATE_RANK = "Rank {rank} came last to the all-reduces: the others waited {share:.0%} of their time for it."
+SMALLER_BUCKETS = (
+    "All gradients travel in one bucket, which leaves when backward is nearly over: of smaller buckets the first ones "
+    "leave earlier."
+)
+MORE_COMPUTE = "A larger batch gives each rank more to compute per all-reduce."
 LAYER_SHARE = "{share:.0%} of time"
 SHARE_OF_LAYERS = "{share:.0%} of the time that all layers take, forward and backward, over the whole run"
 PARAMETERS = "{count} params"
@@ -131,4 +183,5 @@ BAD_PORT = "port {port} is none: ports go from 1 to 65535, and 0 takes any free 
 BAD_HOST = "cannot listen on {host}: {reason}"
 NO_PATHS = "files are not read by the page; name one of the profiles, or use the command line"
 NO_DEVICES = "none; choose at least one virtual GPU or real device"
+TOO_MANY_RANKS = "{ranks} is not allowed here; give a whole number from 1 to {most}, or use the command line for more"
 MALFORMED = "is not something the page sent: reload the page"

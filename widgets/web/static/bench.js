@@ -26,16 +26,20 @@ function applyText() {
   find("[data-steps]").hidden = frame.steps.length < 2;
 }
 
+function applyList(list, items) {
+  if (list.textContent === items.join("")) return;
+  list.replaceChildren(...items.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+}
+
 function applyAlert() {
   const box = find("[data-alert]");
   const alert = frame.alert;
   box.hidden = !alert;
   if (!alert) return;
   write(find("[data-alert-title]"), alert.title);
-  const list = find("[data-alert-items]");
-  if (list.textContent !== alert.items.join("")) {
-    list.replaceChildren(...alert.items.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
-  }
+  applyList(find("[data-alert-items]"), alert.items);
+  applyList(find("[data-alert-seen]"), alert.others);
+  find("[data-alert-others]").hidden = !alert.others.length;
   write(find("[data-alert-advice]"), alert.advice);
   find("[data-alert-more]").hidden = !alert.traceback;
   write(find("[data-alert-traceback]"), alert.traceback);
@@ -73,6 +77,8 @@ function applyHeights() {
 }
 
 function applyFigures() {
+  // Which charts there are depends on the strategy.
+  for (const card of element.querySelectorAll("[data-figure]")) card.hidden = !frame.figures[card.dataset.figure];
   applyHeights();
   for (const card of element.querySelectorAll("[data-figure]")) {
     const name = card.dataset.figure;
