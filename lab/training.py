@@ -88,12 +88,16 @@ class Training:
         dtype = getattr(torch, experiment.dtype)
         net = net.to(dtype)
         self._about = rank_devices.enable(experiment)
+        # Before the ranks meet: rank 0 starts first, and has the time.
+        plan = self._plan(experiment, net, dataset, dtype, clock) if group.rank == 0 else None
         injector = Injector(experiment.faults, group, _slowness(experiment, clock))
         injector.joining()
         if strategies.REGISTRY[experiment.strategy].several_ranks:
             group.join()
-
-        plan = self._plan(experiment, net, dataset, dtype, clock) if group.rank == 0 else None
+        if group.rank == 0 and group.world_size > 1:
+            trained = tuple(name for name, parameter in net.named_parameters() if parameter.requires_grad)
+            threads = torch.get_num_threads()
+            self._emit([GroupJoined(group.world_size, group.backend, threads, trained, group.explain)])
         placed, graph = group.share(plan)
         lanes = rank_devices.lane_names(experiment.devices, group.world_size, group.rank)
         timer = timing.make_timer(clock, devices, group.agree)
@@ -126,11 +130,7 @@ class Training:
         capacities = dict(zip(own, (info.memory_bytes for info in started.devices), strict=False))
         placed = placing.place(experiment, own, net, layers, traced, *example, capacities, hardware)
         graph = traced.placed(placed.layers)
-        events: list[Event | SpanRow] = [started]
-        if group.world_size > 1:
-            trained = tuple(name for name, parameter in net.named_parameters() if parameter.requires_grad)
-            events.append(GroupJoined(group.world_size, group.backend, torch.get_num_threads(), trained, group.explain))
-        self._emit([*events, placed, GraphTraced(graph)])
+        self._emit([started, placed, GraphTraced(graph)])
         return placed, graph
 
     def _train(

@@ -4,15 +4,22 @@ that an operation starts do not survive a fork."""
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 
 from lab import data, nets, strategies
 
 MODULES = (
+    "importlib.resources.readers",
+    "platformdirs.unix",
     "torch._dynamo",  # the first operation on the meta device would import it, which takes longer than all the rest
     "torch._meta_registrations",
     "torch.distributed",
+    "torch.distributed.algorithms.ddp_comm_hooks.default_hooks",
+    "torch.nn.parallel",
+    "torch.profiler",
     "torch.utils.flop_counter",
+    "torch.utils.serialization.config",
     "lab.training",
     "lab.vgpu.backend",
     "lab.workers.entry",
@@ -27,3 +34,6 @@ for name in MODULES:
 
 with contextlib.suppress(ImportError):
     importlib.import_module("lab._torch_compat").import_torchvision()
+
+# A worker that collects garbage would look at all that was loaded here, and by that copy it.
+gc.freeze()

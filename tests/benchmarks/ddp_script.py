@@ -1,5 +1,8 @@
-"""Distributed data parallelism as a tutorial writes it, for `ddp_throughput`: started by torchrun, with a net's name and
-two named pipes. It reads how many steps to train, and writes how many seconds they took."""
+"""Distributed data parallelism as a tutorial writes it, for `ddp_throughput`.
+
+torchrun starts it, with a net's name and two named pipes. It reads how many steps to train, and writes how many seconds
+they took.
+"""
 
 from __future__ import annotations
 
@@ -37,23 +40,23 @@ def main(name: str, asks: str, tells: str) -> None:
     # Rank 0 hears what to do, and tells the other.
     pids: list[int | None] = [None] * world_size
     dist.all_gather_object(pids, os.getpid())
-    asked = Path(asks).open() if rank == 0 else None
-    told = Path(tells).open("w") if rank == 0 else None
-    if told:
+    with (
+        Path(asks if rank == 0 else os.devnull).open() as asked,
+        Path(tells if rank == 0 else os.devnull).open("w") as told,
+    ):
         print(*pids, file=told, flush=True)
-    while True:
-        steps = torch.tensor([int(asked.readline()) if asked else 0])
-        dist.broadcast(steps, 0)
-        if not steps:
-            break
-        began = time.perf_counter()
-        for _ in range(int(steps)):
-            batch = next(indices)
-            optimizer.zero_grad()
-            loss = F.cross_entropy(net(dataset.train_inputs[batch]), dataset.train_targets[batch])
-            loss.backward()
-            optimizer.step()
-        if told:
+        while True:
+            steps = torch.tensor([int(asked.readline() or 0)])
+            dist.broadcast(steps, 0)
+            if not steps:
+                break
+            began = time.perf_counter()
+            for _ in range(int(steps)):
+                batch = next(indices)
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(dataset.train_inputs[batch]), dataset.train_targets[batch])
+                loss.backward()
+                optimizer.step()
             print(time.perf_counter() - began, file=told, flush=True)
     dist.destroy_process_group()
 

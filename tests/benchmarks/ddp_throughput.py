@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,9 @@ class Bare:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORLD_SIZE}"]
         threads = max(1, len(os.sched_getaffinity(0)) // WORLD_SIZE)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        self._process = subprocess.Popen([*command, str(SCRIPT), net, str(self._asks), str(self._tells)], env=environment)
+        self._process = subprocess.Popen(
+            [*command, str(SCRIPT), net, str(self._asks), str(self._tells)], env=environment
+        )
         self._asking, self._told = self._asks.open("w"), self._tells.open()
         self._pids = [int(pid) for pid in self._told.readline().split()]
         self.turn(WARM_UP)

@@ -21,6 +21,7 @@ from lab.events import StepFinished
 from tests.benchmarks.common import print_table
 
 ENDLESS = lab.Experiment(epochs=1000)
+RANKS = lab.Experiment(strategy="ddp", world_size=2, steps=1)
 
 
 def main() -> None:
@@ -42,7 +43,26 @@ def main() -> None:
     rows = [
         [name, f"{statistics.median(measure() for _ in range(times)):.3f} s", bar] for name, bar, measure in measured
     ]
+    rows += against_spawn(times)
     print_table(f"Latencies, medians of {times}", ["what", "seconds", "bar"], rows)
+
+
+def against_spawn(times: int) -> list[list[str]]:
+    """The start of two ranks, in turns with that of a script which uses `torch.multiprocessing.spawn`."""
+    pairs = [(first_step(RANKS), spawn_seconds()) for _ in range(times)]
+    ours, spawned = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratios = [spawn / own for own, spawn in pairs]
+    return [
+        ["warm start to the first step, 2 ranks", f"{ours:.3f} s", "0.200 s"],
+        ["the same by a script with mp.spawn", f"{spawned:.3f} s", ""],
+        ["  times as long", f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})", "15.0"],
+    ]
+
+
+def spawn_seconds() -> float:
+    """From `spawn` to the end of the first step of two ranks."""
+    command = [sys.executable, "-m", "tests.benchmarks.spawn_script"]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def import_seconds() -> float:
