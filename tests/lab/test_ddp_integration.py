@@ -93,7 +93,9 @@ def script(rank, net, world_size, threads, steps):
         mean_loss(ddp, dataset.train_inputs[shares[rank]], dataset.train_targets[shares[rank]]).backward()
         optimizer.step()
         trained = [parameter.detach() for parameter in ddp.parameters() if parameter.requires_grad]
-        sums.append(tuple(int(parameter.view(torch.int32).sum()) for parameter in trained))
+        # As a 32-bit integer holds them.
+        wide = [int(parameter.view(torch.int32).sum()) for parameter in trained]
+        sums.append(tuple((total + 2**31) % 2**32 - 2**31 for total in wide))
     return sums, [parameter.detach().numpy() for parameter in ddp.parameters()]
 
 
