@@ -10,6 +10,7 @@ This file turns patterns into a device for every layer, and finds good placement
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,6 +32,14 @@ def resolve(patterns: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]
                 placed[path] = device
                 break
     return placed
+
+
+def shortest(placed: Mapping[str, str]) -> dict[str, str]:
+    """The shortest ordered patterns with that meaning: the device with most layers takes all that are left."""
+    if not placed:
+        return {}
+    most, _ = Counter(placed.values()).most_common(1)[0]
+    return {path: device for path, device in placed.items() if device != most} | {"*": most}
 
 
 def problems(patterns: Mapping[str, str], paths: Sequence[str]) -> list[Problem]:

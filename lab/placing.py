@@ -97,19 +97,7 @@ def _automatic(
     hardware: Roofline | None = None,
 ) -> Placed:
     times = measure(net, order, inputs, targets) if hardware is None else model(net, order, inputs, targets, hardware)
-    copies = 2 + OPTIMIZER_COPIES[experiment.optimizer]
-    if experiment.optimizer == "sgd" and not experiment.momentum:
-        copies = 2
-    costs = [
-        LayerCost(
-            path,
-            times.get(path, 0),
-            traced.parameter_bytes(path) * copies + traced.activation_bytes(path),
-            traced.output_bytes(path),
-        )
-        for path in order
-        if path in traced.layers
-    ]
+    costs = layer_costs(experiment, [path for path in order if path in traced.layers], traced, times)
     layers = placement.balance(costs, {device: capacities[device] for device in devices})
     layers.update({path: devices[-1] for path in order if path not in layers})
     expected = dict.fromkeys(devices, 0)
@@ -122,6 +110,24 @@ def _automatic(
         f"microbatches at best {whole / max(1, slowest):.2f} times as fast as one device, transfers left out."
     )
     return Placed(layers, "auto", reason, expected)
+
+
+def layer_costs(
+    experiment: Experiment, layers: Sequence[str], traced: Trace, times: Mapping[str, int]
+) -> list[LayerCost]:
+    """What each layer asks of a device in one step; `times` are nanoseconds of forward and backward."""
+    copies = 2 + OPTIMIZER_COPIES[experiment.optimizer]
+    if experiment.optimizer == "sgd" and not experiment.momentum:
+        copies = 2
+    return [
+        LayerCost(
+            path,
+            times.get(path, 0),
+            traced.parameter_bytes(path) * copies + traced.activation_bytes(path),
+            traced.output_bytes(path),
+        )
+        for path in layers
+    ]
 
 
 def measure(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tensor) -> dict[str, int]:

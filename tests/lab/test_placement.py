@@ -145,3 +145,11 @@ def test_balance_finds_what_a_search_finds(costs: list[LayerCost], capacities: l
     assert all(limit is None or used <= limit for used, limit in zip(memory, capacities, strict=True))
     assert max(times) == expected[0]
     assert crossing(costs, stages) == expected[1]
+
+
+def test_shortest_patterns_mean_the_same() -> None:
+    placed = {"conv1": "vgpu:0", "conv2": "vgpu:1", "fc1": "vgpu:1", "fc2": "vgpu:1"}
+    short = placement.shortest(placed)
+    assert short == {"conv1": "vgpu:0", "*": "vgpu:1"}
+    assert placement.resolve(short, list(placed)) == placed
+    assert placement.shortest({"a": "cpu"}) == {"*": "cpu"}

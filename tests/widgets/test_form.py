@@ -93,11 +93,6 @@ def test_no_value_from_a_client_gets_past_the_checks(changes: dict[str, Any]) ->
     assert all(problem.message for problem in caught.value.problems)
 
 
-def test_patterns_are_short_and_mean_the_same() -> None:
-    assert forms.patterns(factory.PLACEMENT) == {"conv1": "vgpu:0", "*": "vgpu:1"}
-    assert forms.patterns({"a": "cpu"}) == {"*": "cpu"}
-
-
 @pytest.mark.parametrize("net", nets.NAMES)
 def test_the_panel_lists_the_layers_of_every_net(net: str) -> None:
     panel = forms.panel(net, ["vgpu:0", "vgpu:1"], factory.PLACEMENT)

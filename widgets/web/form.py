@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -153,7 +152,7 @@ class Form:
             problems.append(Problem("placement", text.MALFORMED))
             return "even"
         # Layers that the net lacks are for the lab's own checks to name.
-        return patterns(chosen) if set(chosen) == set(layers(self.net)) else dict(chosen)
+        return placement.shortest(chosen) if set(chosen) == set(layers(self.net)) else dict(chosen)
 
 
 def _worded(problem: Problem, fields: Mapping[str, Any]) -> Problem:
@@ -197,14 +196,6 @@ def each_of(experiment: Experiment) -> str:
     kind = experiment.devices[0].partition(":")[0]
     split = kind == "vgpu" and len(experiment.devices) > (experiment.world_size or 1)
     return "split" if split else kind
-
-
-def patterns(chosen: Mapping[str, str]) -> dict[str, str]:
-    """The shortest ordered patterns with that meaning: the device with most layers takes all that are left."""
-    if not chosen:
-        return {}
-    most, _ = Counter(chosen.values()).most_common(1)[0]
-    return {layer: device for layer, device in chosen.items() if device != most} | {"*": most}
 
 
 def layers(net: Any) -> tuple[str, ...]:
