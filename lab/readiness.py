@@ -59,7 +59,7 @@ def machine_problems(fields: Mapping[str, Any], net: Net | None = None) -> list[
     """
     return (
         _absent_devices(fields.get("devices", ()))
-        + _too_many_ranks(fields.get("world_size", 1))
+        + _too_many_ranks(fields.get("world_size") or 1)
         + _unreadable_hardware(fields.get("hardware"))
         + _placement_problems(fields, net)
     )
