@@ -34,7 +34,7 @@ def figure(times: dict[str, float]) -> go.Figure:
         TITLE,
         HEIGHT,
         margin={"l": 8, "r": 170, "t": 44, "b": 8},
-        xaxis={"title": {"text": "split size, images"}, "tickvals": list(splits), "showgrid": False, "range": [0, 61]},
+        xaxis={"title": {"text": "split size, images"}, "tickvals": [1, *range(5, 61, 5)], "showgrid": False, "range": [0, 61]},
         yaxis={"title": {"text": "a training step, ms (simulated)"}, "range": [0, 1.05 * max(times.values())]},
     )
     curve = {
@@ -43,7 +43,7 @@ def figure(times: dict[str, float]) -> go.Figure:
         "y": list(splits.values()),
         "mode": "lines+markers",
         "line": {"color": palette.accent, "width": 2.4},
-        "marker": {"size": 7},
+        "marker": {"size": 5},
     }
     drawn = go.Figure({**spec, "data": [curve]}).update_layout(template="none", paper_bgcolor=palette.card)
     below = min(splits, key=lambda size: splits[size])
