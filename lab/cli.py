@@ -1,4 +1,4 @@
-"""The command line: parallel-lab run, devices, calibrate, demo.
+"""The command line: parallel-lab run, scale, devices, calibrate, demo.
 
 Exit codes: 0 finished, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 when the reader of a pipe went away.
 """
@@ -303,6 +303,37 @@ def _stopped_by_ctrl_c(running: Run) -> Iterator[threading.Event]:
     finally:
         # After a Ctrl-C only the clean-up is left to do, and it is short: nothing may interrupt it.
         signal.signal(signal.SIGINT, signal.SIG_IGN if interrupted.is_set() else before)
+
+
+# -- scale -------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def scale(
+    world_sizes: Annotated[str, typer.Option(help="Ranks to compare.", metavar="LIST")] = "1,2,4",
+    net: Annotated[_Text, _option("--net", f"One of {', '.join(nets.NAMES)}.", "NAME")] = None,
+    batch_size: Annotated[_Text, _option("--batch-size", "Samples per step, over all ranks together.", "N")] = None,
+    steps: Annotated[str, typer.Option(help="Optimizer steps of each run.", metavar="N")] = "100",
+    bucket_cap_mb: Annotated[_Text, _option("--bucket-cap-mb", "Of ddp's buckets, in 2^20 bytes.", "X")] = None,
+) -> None:
+    """Run ddp with several numbers of ranks, one after the other, and compare their speed."""
+    from lab import terminal
+    from lab.scaling import scaling
+
+    given = _given({"net": net, "batch_size": batch_size, "bucket_cap_mb": bucket_cap_mb})
+    with _as_exit_codes():
+        fixed = {"strategy": "ddp", "steps": steps, **given}
+        # All are checked before the first one starts.
+        sizes = [size.strip() for size in world_sizes.split(",")]
+        experiments = [_experiment({**fixed, "world_size": size}, [], {}, None) for size in sizes]
+        states = []
+        for experiment in experiments:
+            with lab.start(experiment) as running:
+                result = running.result()
+                states.append(running.state)
+            typer.echo(f"{experiment.world_size} ranks: {result.steps} steps in {result.wall_seconds:.1f} s", err=True)
+        console = terminal.PipeConsole(highlight=False, width=None if sys.stdout.isatty() else 120)
+        console.print(terminal.scaling_table(scaling(states)))
 
 
 # -- devices -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Views read events and RunState; they never train.
 """
 
-from lab.terminal._run import device_table, failure_text, summary
+from lab.terminal._run import device_table, failure_text, scaling_table, summary
 from lab.terminal._tables import devices_table, hardware_table, links_table, profile_table
 from lab.terminal._views import JsonView, LineView, LiveView, PipeConsole, View
 from lab.terminal._wording import bytes_text, device_shares, notes, seconds_text, sparkline
@@ -23,6 +23,7 @@ __all__ = [
     "links_table",
     "notes",
     "profile_table",
+    "scaling_table",
     "seconds_text",
     "sparkline",
     "summary",

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from lab import breakdown
 from lab.events import DeviceInfo, RankFailed
+from lab.scaling import Scaled
 from lab.stacks import readable
 from lab.state import RunState
 from lab.terminal._wording import (
@@ -107,6 +108,23 @@ def _titles(devices: Sequence[DeviceInfo]) -> str:
 def _bar(share: float, width: int = 8) -> str:
     filled = round(min(1.0, share) * width)
     return "█" * filled + "·" * (width - filled)
+
+
+def scaling_table(rows: Sequence[Scaled]) -> Table:
+    """A row per world size: step time, pace, speed-up and efficiency."""
+    title = "The same global batch, shared by more ranks"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE)
+    for name in ("ranks", "step time", "samples/s", "speed-up", "efficiency"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            str(row.world_size),
+            seconds_text(row.step_seconds),
+            f"{row.samples_per_second:,.0f}",
+            f"{row.speedup:.2f}×",
+            f"{row.efficiency:.0%}",
+        )
+    return table
 
 
 def summary(state: RunState) -> RenderableType:

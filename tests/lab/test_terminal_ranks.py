@@ -8,11 +8,16 @@ from dataclasses import astuple
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
-from lab import breakdown, stacks, terminal
+import lab
+from lab import breakdown, cli, stacks, terminal
 from lab.events import Changed, Paused, Resumed
+from lab.experiment import Experiment
+from lab.run import Result
 from lab.state import RunState
 from tests.lab import rank_events as made
+from tests.lab.test_scaling import run
 
 
 def drawn(state: RunState, width: int = 80) -> str:
@@ -113,3 +118,32 @@ class TestEnd:
     def test_a_python_traceback_stays_as_it_is(self) -> None:
         trace = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\nValueError: no\n'
         assert stacks.readable(trace) == trace.rstrip()
+
+
+def test_scale_runs_every_world_size_and_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Ended:
+        def __init__(self, experiment: Experiment) -> None:
+            asked.append((experiment.world_size, experiment.steps, experiment.batch_size))
+            assert experiment.world_size is not None
+            self.state = run(experiment.world_size, 0.010 / experiment.world_size)
+
+        def result(self) -> Result:
+            return Result("finished", 7, 1.0, None, 0.5, {})
+
+        def __enter__(self) -> Ended:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            return None
+
+    monkeypatch.setattr(lab, "start", Ended, raising=False)
+    done = CliRunner().invoke(cli.app, ["scale", "--world-sizes", "1, 2", "--steps", "7"])
+    assert asked == [(1, 7, 64), (2, 7, 64)]
+    assert done.exit_code == 0
+    assert re.search(r"2 +5 ms +12,800 +2\.00× +100%", done.stdout)
+    asked.clear()
+    refused = CliRunner().invoke(cli.app, ["scale", "--world-sizes", "1,3"])
+    assert (refused.exit_code, asked) == (2, [])
+    assert "64 is not a multiple of the 3 ranks" in refused.stderr

@@ -9,6 +9,7 @@ import pytest
 from lab.events import DeviceInfo, RunStarted
 from lab.state import RunState
 from tests.lab import rank_events as made
+from tests.lab.test_scaling import run
 from tests.widgets import events_factory as factory
 from widgets import figures
 from widgets.figures._rank_timeline import lanes_of
@@ -157,3 +158,12 @@ def test_nothing_breaks_early_in_a_run(name: str, steps: int | None) -> None:
     figure = figures.spec(state, name, "dark")
     assert figure["layout"]["height"]
     assert figures.table(state, name).columns
+
+
+def test_scaling_beside_the_ideal() -> None:
+    runs = [run(1, 0.008), run(2, 0.005)]
+    ideal, measured = figures.scaling(runs).data
+    assert (list(ideal.y), list(measured.y)) == ([1, 2], [1, pytest.approx(1.6)])
+    assert measured.text == ("1.00× (100%)", "1.60× (80%)")
+    assert figures.scaling_table(runs).rows[1] == ("2", "5.00 ms", "12,800", "1.60×", "80%")
+    assert not figures.scaling([]).data

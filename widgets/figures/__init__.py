@@ -7,6 +7,7 @@ draw, and names the clock that its times come from. `table` gives the numbers be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lab.state import RunState
@@ -50,6 +51,8 @@ __all__ = [
     "placement_graph",
     "profile_memory",
     "profile_timeline",
+    "scaling",
+    "scaling_table",
     "smoothed_loss",
     "spec",
     "table",
@@ -111,6 +114,21 @@ def memory(state: RunState, theme: Theme = "light") -> go.Figure:
 def placement_graph(state: RunState, theme: Theme = "light") -> go.Figure:
     """Layers left to right, a lane per device, crossing edges labelled with bytes per step."""
     return _checked(spec(state, "placement_graph", theme))
+
+
+def scaling(states: Sequence[RunState], theme: Theme = "light") -> go.Figure:
+    """Speed-up over ranks of several runs that differ in their world size, beside the ideal; `scaling_table` has its
+    numbers."""
+    from widgets.figures import _scaling
+
+    return _checked(_scaling.scaling(states, theme))
+
+
+def scaling_table(states: Sequence[RunState]) -> Table:
+    """Step time, samples per second, speed-up and efficiency of several runs."""
+    from widgets.figures import _scaling
+
+    return _scaling.table(states)
 
 
 def profile_timeline(
