@@ -61,28 +61,13 @@ class Group:
         self.pen: Pen = self._board.pen(seat.rank)
 
     def join(self) -> None:
-        """Meets the other ranks, if only to find that there are none.
-
-        A FileStore in the run's own folder and sockets on the loopback interface: no port is named, so none can be
-        taken.
-        """
+        """Meets the other ranks, if only to find that there are none; see `meet`."""
         self.pen.at(0, "joining")
-        if "vgpu" in self.backend:
-            from lab.vgpu import distributed
-
-            distributed.register()
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
         if self.explain:
             # The level was read when torch was loaded, before this process was.
             os.environ["TORCH_DISTRIBUTED_DEBUG"] = "DETAIL"
             dist.set_debug_level_from_env()  # type: ignore[attr-defined]
-        dist.init_process_group(
-            self.backend,
-            store=dist.FileStore(str(self._seat.store_path), self.world_size),  # type: ignore[attr-defined]
-            rank=self.rank,
-            world_size=self.world_size,
-            timeout=datetime.timedelta(seconds=self._seat.timeout_s + GRACE_SECONDS),
-        )
+        meet(self._seat, self._seat.store_path)
 
     def leave(self) -> None:
         """Says goodbye to the other ranks."""
@@ -119,6 +104,25 @@ class Group:
             dist.all_reduce(values)
             self.pen.leave(number)
         return values
+
+
+def meet(seat: Seat, store_path: Path) -> None:
+    """Makes the process group of all ranks that come to the same store.
+
+    A FileStore in the run's own folder and sockets on the loopback interface: no port is named, so none can be taken.
+    """
+    if "vgpu" in seat.backend:
+        from lab.vgpu import distributed
+
+        distributed.register()
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
+    dist.init_process_group(
+        seat.backend,
+        store=dist.FileStore(str(store_path), seat.world_size),  # type: ignore[attr-defined]
+        rank=seat.rank,
+        world_size=seat.world_size,
+        timeout=datetime.timedelta(seconds=seat.timeout_s + GRACE_SECONDS),
+    )
 
 
 def _loopback() -> str:

@@ -1,7 +1,56 @@
-"""Panels for Jupyter notebooks."""
+"""The lab in a notebook: panels and small views that follow a run while other cells go on.
+
+    import lab
+    from widgets.notebook import LabPanel, LossView
+
+    LabPanel()                                   # everything in one cell
+
+    run = lab.start(lab.Experiment(strategy="model_parallel"))
+    LossView(run)                                # or one view of a run of your own
+
+Works wherever ipywidgets do: JupyterLab, Notebook 7, VS Code, Colab. Where a notebook is only read (nbviewer, GitHub),
+a view shows the numbers behind its figure as a table.
+"""
 
 from __future__ import annotations
 
-from widgets.notebook.board import PlacementBoard
+import importlib
+from typing import Any
 
-__all__ = ["PlacementBoard"]
+_HOME = {
+    "LabPanel": "panel",
+    "PlacementBoard": "board",
+    "LossView": "views",
+    "TimelineView": "views",
+    "GraphView": "views",
+    "MemoryView": "views",
+    "BusyView": "views",
+    "BreakdownView": "views",
+    "BucketView": "views",
+    "RankLog": "rank_log",
+}
+
+__all__ = [
+    "BreakdownView",
+    "BucketView",
+    "BusyView",
+    "GraphView",
+    "LabPanel",
+    "LossView",
+    "MemoryView",
+    "PlacementBoard",
+    "RankLog",
+    "TimelineView",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'widgets.notebook' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"widgets.notebook.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,269 @@
+"""Everything in one cell: the controls, the placement, the buttons, and the figures of the run, live.
+
+from widgets.notebook import LabPanel
+
+panel = LabPanel(lab.Experiment(strategy="model_parallel"))
+panel                       # shows it; Run starts a run, and other cells can be run meanwhile
+panel.run.state.last_loss   # the run, as lab.start gives it
+"""
+
+from __future__ import annotations
+
+import html
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from ipywidgets import HTML, Accordion, Box, Button, FloatProgress, HBox, Layout, VBox
+
+import lab
+from lab.errors import LabError
+from lab.experiment import Experiment
+from lab.state import RunState
+from widgets.figures import CLOCKS, clock_time, duration, human_bytes, smoothed_loss
+from widgets.notebook import cells, text, views
+from widgets.notebook.alerts import Alert
+from widgets.notebook.controls import Controls
+from widgets.notebook.follow import Run, end, follow, unfollow
+from widgets.notebook.rank_log import RankLog
+
+VIEWS: dict[str, Callable[[], Any]] = {
+    "loss": views.LossView,
+    "timeline": views.TimelineView,
+    "graph": views.GraphView,
+    "busy": views.BusyView,
+    "breakdown": views.BreakdownView,
+    "buckets": views.BucketView,
+    "memory": views.MemoryView,
+    "log": RankLog,
+}
+MEASURED_SECONDS = 1.0
+"""Between two times when the board shows what the run has found."""
+FIRST_VIEWS = ("loss", "timeline", "graph", "memory")
+
+
+class LabPanel(VBox):
+    """A panel for any strategy.
+
+    Args:
+        experiment: what the controls begin with; the course's first run when left out.
+        net: a module of your own, or a class or function that makes one, in place of the registry's.
+        show: which figures, of `VIEWS`.
+
+    Raises:
+        LabError: for a figure that there is not.
+    """
+
+    _run: Run | None = None
+    views: Mapping[str, Any] = MappingProxyType({})
+    """The figures by name."""
+
+    def __init__(
+        self, experiment: Experiment | None = None, net: Any = None, show: Sequence[str] = FIRST_VIEWS
+    ) -> None:
+        unknown = [name for name in show if name not in VIEWS]
+        if unknown:
+            raise LabError(f"{unknown[0]!r} is not one of the panel's figures: {', '.join(VIEWS)}")
+        self._guard = threading.RLock()
+        self._net = net
+        self._stopping = False
+        self._told_failure = False
+        self._measured_at = 0.0
+        self.controls = Controls(experiment or Experiment(), net)
+        self.buttons = {name: self._button(name) for name in ("run", "pause", "step", "stop")}
+        self.status = HTML(text.READY)
+        self.alert = Alert()
+        self.progress = FloatProgress(0.0, min=0.0, max=1.0, layout=Layout(width="160px"))
+        self.views = {name: VIEWS[name]() for name in show}
+        self._code = HTML()
+        code = Accordion([self._code], titles=(text.CODE,))
+        columns = "repeat(auto-fit, minmax(min(100%, 380px), 1fr))"
+        figures = Box(
+            list(self.views.values()), layout=Layout(display="grid", grid_template_columns=columns, grid_gap="10px")
+        )
+        bar = HBox([*self.buttons.values(), self.progress], layout=Layout(align_items="center", flex_flow="row wrap"))
+        super().__init__([self.controls, bar, self.alert, self.status, figures, code])
+        self.controls.on_change(self._show_code)
+        self._show_code()
+        self.refresh(everything=True)
+        cells.replace_earlier(self)
+        cells.watch_interrupts()
+        threading.Thread(target=_warm_up, name="lab-warm-up", daemon=True).start()
+
+    # -- for the user ------------------------------------------------------------------------------------------------
+
+    @property
+    def experiment(self) -> Experiment:
+        """What the controls say now.
+
+        Raises:
+            ExperimentError: with every problem at once.
+        """
+        return self.controls.experiment()
+
+    @property
+    def run(self) -> Any:
+        """The run that was started last; None before the first."""
+        return self._run
+
+    def code(self) -> str:
+        """The Python that makes the same run."""
+        return self.experiment.to_code()
+
+    def start(self) -> None:
+        """As Run does: starts a run and returns at once; one that goes on is stopped. Problems are shown."""
+        self._safely(self._start)
+
+    def stop(self) -> None:
+        """As Stop does: asks the run to end, and returns at once."""
+        self._safely(self._stop)
+
+    def close(self) -> None:
+        """Stops the run, and takes the panel and its figures from the screen."""
+        run, self._run = self._run, None
+        if run is not None:
+            unfollow(run, self)
+        end(run)
+        for view in self.views.values():
+            view.close()
+        super().close()
+
+    # -- what the buttons do -------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        experiment = self.controls.experiment()
+        before, self._run = self._run, None
+        if before is not None:
+            unfollow(before, self)
+        end(before)
+        self._stopping = self._told_failure = False
+        self._run = run = lab.start(experiment, self._net)
+        self._show_code()
+        for view in self.views.values():
+            view.show(run)
+        self.refresh(everything=True)
+        follow(run, self)
+
+    def _stop(self) -> None:
+        if self._run is not None and not self._run.done:
+            self._stopping = True
+            self._run.stop()
+            self.refresh(everything=True)
+
+    def _pause(self) -> None:
+        run = self.run
+        if run is None or run.done or run.state.started is None:
+            return
+        if run.state.status == "paused":
+            run.resume()
+        else:
+            run.pause()
+        self.refresh(everything=True)
+
+    def _step(self) -> None:
+        run = self.run
+        if run is not None and not run.done and run.state.started is not None:
+            run.step()
+
+    def _button(self, name: str) -> Button:
+        action = {"run": self._start, "pause": self._pause, "step": self._step, "stop": self._stop}[name]
+        label = {"run": text.RUN, "pause": text.PAUSE, "step": text.STEP, "stop": text.STOP}[name]
+        style = {"run": "primary", "stop": "danger"}.get(name, "")
+        button = Button(description=label, tooltip=text.HINTS[name], button_style=style, layout=Layout(width="92px"))
+        button.on_click(lambda _: self._safely(action))
+        return button
+
+    def _safely(self, action: Callable[[], None]) -> None:
+        """Clicks may come on any thread; whatever goes wrong is said in the panel."""
+        with self._guard:
+            self.alert.clear()
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001 - a traceback from here would be lost in the kernel's log
+                self.alert.error(error)
+                self.refresh(everything=True)
+
+    # -- what is shown -------------------------------------------------------------------------------------------------
+
+    def refresh(self, everything: bool = False) -> None:
+        """Shows how far the run is. Called by the thread that follows it."""
+        with self._guard:
+            run = self._run
+            if run is None:
+                self._enable(run=True)
+                self.status.value = text.READY
+                return
+            with run.lock:
+                state = run.state
+                words, numbers = _status(state, self._stopping and not run.done), _numbers(state)
+                done = state.step / state.started.total_steps if state.started else 0.0
+                failed, paused = state.failure is not None, state.status == "paused"
+                live = state.started is not None and state.finished is None and not self._stopping
+                now = time.monotonic()
+                if everything or now > self._measured_at + MEASURED_SECONDS:
+                    self._measured_at = now
+                    self.controls.board.measured(state)
+                if failed and not self._told_failure:
+                    self._told_failure = True
+                    self.alert.failure(state)
+            self.progress.value = min(1.0, done)
+            lines = [f"<b>{html.escape(words)}</b>", *map(html.escape, filter(None, numbers))]
+            self.status.value = "<br>".join(lines)
+            self._enable(run=True, pause=live, step=live, stop=not run.done and not self._stopping)
+            self.buttons["run"].description = text.AGAIN if run.done else text.RUN
+            self.buttons["pause"].description = text.RESUME if paused else text.PAUSE
+
+    def _enable(self, **buttons: bool) -> None:
+        for name, button in self.buttons.items():
+            button.disabled = not buttons.get(name, False)
+
+    def _show_code(self) -> None:
+        try:
+            code = self.code()
+        except LabError as error:
+            code = f"# {error}"
+        style = "white-space:pre-wrap;font-size:12px;line-height:1.4;margin:0"
+        self._code.value = f"<pre style='{style}'>{html.escape(code)}</pre>"
+
+
+def _status(state: RunState, stopping: bool) -> str:
+    total = state.started.total_steps if state.started else 0
+    if state.finished is not None:
+        words = {"finished": text.FINISHED, "stopped": text.STOPPED, "failed": text.FAILED}[state.finished.state]
+        return words.format(step=state.step, total=total, seconds=clock_time(state.finished.wall_seconds))
+    if stopping:
+        return text.STOPPING
+    if state.paused is not None:
+        return text.PAUSED.format(phase=state.paused.phase, step=state.paused.step)
+    if state.started is None:
+        return text.STARTING
+    words = text.PREPARING if not state.step else text.RUNNING if state.step < total else text.TESTING
+    return words.format(step=state.step, total=total)
+
+
+def _numbers(state: RunState) -> list[str]:
+    """The run's numbers, and where its data come from."""
+    if state.started is None:
+        return []
+    source = state.started.data
+    data = text.DATA.format(
+        title=source.title, train=source.train_samples, test=source.test_samples, origin=source.origin
+    )
+    if not state.step or state.step_seconds is None:
+        return [data]
+    numbers = text.NUMBERS.format(
+        loss=f"{smoothed_loss(state):.3f}",
+        step_time=duration(state.step_seconds * 1e9),
+        clock=CLOCKS[state.started.clock],
+        crossing=human_bytes(state.crossing_bytes or 0),
+    )
+    return [numbers, data]
+
+
+def _warm_up() -> None:
+    """The first run starts as fast as others when torch is loaded already."""
+    from lab.workers import launch
+
+    launch.warm_up()

@@ -1,0 +1,92 @@
+"""Every word that the notebook's widgets show, in one place. Error sentences come from `lab`."""
+
+from __future__ import annotations
+
+VIEW = {
+    "table": "Table",
+    "earlier": "Earlier step",
+    "later": "Later step",
+    "no_plotly": "The figure could not be loaded. Reload the page.",
+}
+LEFT_OUT = "{count:,} more rows are left out."
+LIVE = "A live figure: open the notebook in Jupyter and run this cell to see it."
+NO_RUN = "No run yet."
+NO_STEP = "No rank has finished a step yet."
+TRACEBACK = "Traceback of the rank that failed"
+
+# -- the panel's controls
+NET = "Net"
+STRATEGY = "Strategy"
+DEVICES = "Devices"
+COUNT = "How many"
+RANKS = "Ranks"
+BATCH = "Batch size"
+MICROBATCHES = "Microbatches"
+LEARNING_RATE = "Learning rate"
+LENGTH = "Train for"
+EPOCHS = "epochs"
+STEPS = "steps"
+HARDWARE = "Hardware"
+LINK = "Link"
+OWN_LINK = "the hardware's own"
+GIVEN_LINK = "as given"
+SEED = "Seed"
+PLACEMENT = "Placement"
+VIRTUAL = "Virtual GPUs"
+CPU = "CPU"
+GPUS = "GPUs"
+AS_GIVEN = "As given: {devices}"
+OWN_NET = "{name} (your own)"
+
+# -- its buttons
+RUN = "Run"
+AGAIN = "Run again"
+PAUSE = "Pause"
+RESUME = "Resume"
+STEP = "Step"
+STOP = "Stop"
+HINTS = {
+    "run": "Start a run with these settings; one that goes on is stopped first",
+    "pause": "Have all devices wait before the next phase of a step",
+    "step": "Pause, or go on by one step",
+    "stop": "End the run",
+}
+CODE = "This run as Python"
+
+# -- its status
+READY = "Ready."
+STARTING = "Starting the worker processes."
+PREPARING = "Loading data and tracing the net."
+RUNNING = "Step {step:,} of {total:,}."
+PAUSED = "Paused before {phase} of step {step:,}."
+TESTING = "All {total:,} steps are done; testing."
+STOPPING = "Stopping."
+FINISHED = "Finished: {step:,} steps in {seconds} of wall time."
+STOPPED = "Stopped after {step:,} of {total:,} steps."
+FAILED = "Failed after {step:,} of {total:,} steps."
+NUMBERS = "Loss {loss} · a step takes {step_time} ({clock}) · {crossing} cross between devices"
+DATA = "{title}: {train:,} training and {test:,} test samples, {origin}"
+
+# -- what went wrong
+PROBLEMS_TITLE = "This run cannot start"
+FAILED_TITLE = "The run failed"
+NOT_NOW = "That did not work"
+BUG = "This is a fault of the lab, not yours; the details below say where."
+DETAILS = "Details"
+FIELDS = {
+    "strategy": STRATEGY,
+    "net": NET,
+    "data": "Data",
+    "devices": DEVICES,
+    "world_size": RANKS,
+    "placement": PLACEMENT,
+    "batch_size": BATCH,
+    "microbatches": MICROBATCHES,
+    "steps": LENGTH,
+    "epochs": LENGTH,
+    "lr": LEARNING_RATE,
+    "hardware": HARDWARE,
+    "link": LINK,
+    "seed": SEED,
+}
+"""A field of an Experiment -> what the panel calls it."""
