@@ -54,6 +54,7 @@ class DDP:
         # Here the ranks meet, and all copies become that of rank 0.
         self.ddp = DistributedDataParallel(
             self.replica,
+            process_group=job.group.unchecked,
             bucket_cap_mb=experiment.bucket_cap_mb,
             gradient_as_bucket_view=experiment.gradient_as_bucket_view,
             static_graph=experiment.static_graph,

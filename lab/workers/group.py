@@ -7,7 +7,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import psutil
 import torch
@@ -58,6 +58,9 @@ class Group:
         self.explain = seat.explain
         self._seat = seat
         self._board = Board(seat.board_path, seat.world_size)
+        self.unchecked: Any = None
+        """In a run that is explained, the same ranks without checks. DistributedDataParallel needs it for itself, which
+        crashes on gloo with a group that checks (tried on torch 2.13); gradients go through the group that does."""
         self.pen: Pen = self._board.pen(seat.rank)
 
     def join(self) -> None:
@@ -68,6 +71,9 @@ class Group:
             os.environ["TORCH_DISTRIBUTED_DEBUG"] = "DETAIL"
             dist.set_debug_level_from_env()  # type: ignore[attr-defined]
         meet(self._seat, self._seat.store_path)
+        if self.explain:
+            dist.set_debug_level(dist.DebugLevel.OFF)  # type: ignore[attr-defined]
+            self.unchecked = dist.new_group(backend=self.backend)
 
     def leave(self) -> None:
         """Says goodbye to the other ranks."""

@@ -34,7 +34,12 @@ def figure(times: dict[str, float]) -> go.Figure:
         TITLE,
         HEIGHT,
         margin={"l": 8, "r": 170, "t": 44, "b": 8},
-        xaxis={"title": {"text": "split size, images"}, "tickvals": [1, *range(5, 61, 5)], "showgrid": False, "range": [0, 61]},
+        xaxis={
+            "title": {"text": "split size, images"},
+            "tickvals": [1, *range(5, 61, 5)],
+            "showgrid": False,
+            "range": [0, 61],
+        },
         yaxis={"title": {"text": "a training step, ms (simulated)"}, "range": [0, 1.05 * max(times.values())]},
     )
     curve = {

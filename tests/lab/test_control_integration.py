@@ -373,3 +373,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def test_a_run_that_failed_is_run_again_with_its_collectives_checked() -> None:
+    experiment = lab.Experiment(strategy="ddp", world_size=2, steps=10, faults=["wrong_shape:1:3"])
+    with lab.start(experiment) as run:
+        assert run.wait(PATIENCE)
+        with run.again() as explained:
+            assert explained.wait(PATIENCE)
+    assert explained.explain
+    assert explained.state.group is not None
+    assert explained.state.group.explain
+    assert explained.state.step >= 1, "it trains until then"
+    assert explained.state.failure is not None
+    assert explained.state.failure.rank == 1
