@@ -331,7 +331,8 @@ def scale(
             with lab.start(experiment) as running:
                 result = running.result()
                 states.append(running.state)
-            typer.echo(f"{experiment.world_size} ranks: {result.steps} steps in {result.wall_seconds:.1f} s", err=True)
+            ranks = "1 rank" if experiment.world_size == 1 else f"{experiment.world_size} ranks"
+            typer.echo(f"{ranks}: {result.steps} steps in {result.wall_seconds:.1f} s", err=True)
         console = terminal.PipeConsole(highlight=False, width=None if sys.stdout.isatty() else 120)
         console.print(terminal.scaling_table(scaling(states)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lab.events import Event, Paused
+from lab.events import Event, GraphTraced, Paused
 from lab.experiment import Experiment
 from lab.state import RunState
 from tests.lab import rank_events
@@ -120,6 +120,13 @@ class TestRanks:
         assert alert["others"] == ["rank 0 was stopped in all_reduce 8, because rank 1 had failed"]
         assert alert["advice"] == "Its stack shows where it is."
         assert alert["traceback"].splitlines()[1] == "  _hang  (lab/workers/injector.py:140)"
+
+    def test_a_rank_that_never_joined_is_named_too(self) -> None:
+        state = RunState()
+        state.apply_all([rank_events.started(), GraphTraced(rank_events.graph()), *rank_events.failures()])
+        frame = json.loads(Painter("r", rank_events.EXPERIMENT, state).paint(Session("a")))
+        assert frame["alert"]["title"] == "Rank 1 failed first"
+        assert frame["kpis"]["crossing"][0] == text.NO_VALUE
 
     def test_the_worker_processes_are_counted_while_they_start(self) -> None:
         frame = json.loads(Painter("r", rank_events.EXPERIMENT).paint(Session("a")))

@@ -148,7 +148,7 @@ def kpis(state: RunState) -> dict[str, tuple[str, str]]:
         of = of.format(count=count)
         shown["waiting"] = (f"{idle:.0%}", of)
     crossing = state.crossing_bytes
-    if crossing is not None:
+    if crossing is not None and (state.group or not _several_ranks(state)):
         of = text.GRADIENTS if state.group else text.PER_STEP if crossing else text.NOTHING_CROSSES
         shown["crossing"] = (human_bytes(crossing), of)
     return shown
@@ -238,12 +238,17 @@ def _failure(state: RunState) -> dict[str, Any] | None:
     if failure is None:
         return None
     return {
-        "title": text.RANK_FAILED_TITLE.format(rank=failure.rank) if state.group else text.FAILED_TITLE,
+        "title": text.RANK_FAILED_TITLE.format(rank=failure.rank) if _several_ranks(state) else text.FAILED_TITLE,
         "items": [failure.cause],
         "advice": failure.advice,
         "others": [_seen_by(other) for other in state.failures[1:]],
         "traceback": readable(failure.traceback),
     }
+
+
+def _several_ranks(state: RunState) -> bool:
+    """Also before the ranks have met."""
+    return state.started is not None and state.started.experiment.get("world_size", 1) > 1
 
 
 def _seen_by(failure: RankFailed) -> str:

@@ -298,7 +298,7 @@ class Controls:
                 self.seed = gr.Number(default.seed, label=text.SEED, precision=0)
             self.trouble = gr.Dropdown(
                 [(words, kind) for kind, words in text.TROUBLES.items()],
-                value="none",
+                value=default.faults[0].kind if default.faults else "none",
                 label=text.TROUBLE.format(step=forms.TROUBLE_STEP),
                 visible=ranks,
                 elem_id="lab-trouble",
