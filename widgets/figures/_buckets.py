@@ -15,6 +15,10 @@ from widgets.figures._units import byte_unit, duration, human_bytes
 
 TITLE = "Gradient buckets"
 ROW_HEIGHT = 36
+BETWEEN = 44
+"""Pixels between the two layouts, for the heading of the second."""
+ROOM = 1.8
+"""The axis's end, in lengths of the longest bar: what stands beside it needs room."""
 MAX_ROWS = 12
 """Buckets drawn; the table has them all."""
 MAX_PARTS = 10
@@ -42,7 +46,9 @@ def buckets(state: RunState, theme: Theme = "light", step: int | None = None) ->
         layouts = layouts[1:]
     step = state.timeline_step if step is None else step
     times = carried(state, step)
-    rows = min(MAX_ROWS, max(len(layout.buckets) for layout in layouts))
+    rows = [min(MAX_ROWS, len(layout.buckets)) for layout in layouts]
+    height = 112 + ROW_HEIGHT * sum(rows) + BETWEEN * (len(layouts) - 1)
+    inner = height - 112
     largest = max(bucket.bytes for layout in layouts for bucket in layout.buckets)
     scale, symbol = byte_unit(largest)
     colours = _colours(layouts[0])
@@ -50,33 +56,32 @@ def buckets(state: RunState, theme: Theme = "light", step: int | None = None) ->
     title = f"{TITLE} · {count} all-reduce{'s' if count > 1 else ''} per step"
     if times:
         title += f" · times of step {step:,}{theming.clock_note(state)}"
-    figure = theming.base(
-        theme, title, 112 + ROW_HEIGHT * max(2, rows), barmode="overlay", hovermode="closest", margin={"t": 60}
-    )
+    figure = theming.base(theme, title, height, barmode="overlay", hovermode="closest", margin={"t": 60})
     notes: list[dict[str, Any]] = []
     for index, layout in enumerate(layouts):
         last = index == len(layouts) - 1
         suffix = "" if index == 0 else str(index + 1)
-        low, high = (0.0, 1.0) if len(layouts) == 1 else ((0.0, 0.4), (0.5, 1.0))[index]
+        high = 1.0 if index == 0 else ROW_HEIGHT * rows[1] / inner
+        low = high - ROW_HEIGHT * rows[index] / inner
         shown = layout.buckets[:MAX_ROWS]
         ends = [_end(bucket, times.get(bucket.index) if last else None) for bucket in shown]
-        room = 1.9 if last and times else 1.35
         figure["layout"][f"xaxis{suffix}"] = {
             **figure["layout"]["xaxis"],
-            "domain": [low, high],
+            "showticklabels": last,
             "anchor": f"y{suffix}",
-            "range": [0, largest / scale * room],
+            "range": [0, largest / scale * ROOM],
             "ticksuffix": f" {symbol}",
             "nticks": 4,
             "showgrid": False,
             "fixedrange": True,
         }
+        place = {"domain": [max(0.0, low), high], "anchor": f"x{suffix}", "range": [rows[index] - 0.5, -0.5]}
         axis = theming.lane_axis([f"bucket {bucket.index}" for bucket in shown], theme)
-        figure["layout"][f"yaxis{suffix}"] = {**figure["layout"]["yaxis"], **axis, "anchor": f"x{suffix}"}
+        figure["layout"][f"yaxis{suffix}"] = {**figure["layout"]["yaxis"], **axis, **place}
         figure["data"] += [_parts(bucket, row, suffix, scale, colours, theme) for row, bucket in enumerate(shown)]
         for row, (bucket, text) in enumerate(zip(shown, ends, strict=True)):
             notes.append(_note(text, bucket.bytes / scale, row, suffix, theme))
-        notes.append(_heading(_when(layout, len(layouts)), low, theme))
+        notes.append(_heading(_when(layout, len(layouts)), high, theme))
     figure["layout"]["annotations"] = notes
     return figure
 
@@ -198,7 +203,7 @@ def _note(text: str, x: float, row: int, suffix: str, theme: Theme) -> dict[str,
     }
 
 
-def _heading(text: str, x: float, theme: Theme) -> dict[str, Any]:
+def _heading(text: str, y: float, theme: Theme) -> dict[str, Any]:
     font = {"size": 12, "color": theming.PALETTES[theme].soft}
-    place = {"x": x, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 4}
+    place = {"x": 0, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 4}
     return {"text": text, **place, "showarrow": False, "font": font}
