@@ -88,7 +88,9 @@ def start(experiment: Experiment, net: nn.Module | Callable[[], nn.Module] | Non
 class Run:
     """A run in worker processes. Iterate it for its events, or read `state`, which a thread keeps up to date."""
 
-    def __init__(self, experiment: Experiment, net: Any = None, *, explain: bool = False) -> None:
+    def __init__(
+        self, experiment: Experiment, net: Any = None, *, explain: bool = False, unexplained_s: float | None = None
+    ) -> None:
         from lab.workers import launch
 
         launch.refuse_in_worker()
@@ -96,6 +98,8 @@ class Run:
         self.experiment = experiment
         self.explain = explain
         """Whether collectives are checked against each other before they run, which costs time."""
+        self._unexplained_s = unexplained_s
+        """What a step took without that, in the run before."""
         self.state = RunState()
         self.lock = threading.RLock()
         """Hold it while reading several things from `state`."""
@@ -197,7 +201,20 @@ class Run:
     def again(self) -> Run:
         """The same run once more. When this one failed, collectives are checked against each other this time, which
         costs time and may name the cause more exactly."""
-        return Run(self.experiment, self._net, explain=self.state.status == "failed" and self._several_ranks)
+        explain = self.state.status == "failed" and self._several_ranks
+        with self.lock:
+            before = self._unexplained_s if self.explain else self.state.step_seconds
+        return Run(self.experiment, self._net, explain=explain, unexplained_s=before)
+
+    @property
+    def explain_cost(self) -> str:
+        """What it costs that collectives are checked, in a sentence; empty where they are not, or it is not known."""
+        with self.lock:
+            now, before = self.state.step_seconds, self._unexplained_s
+        if not self.explain or not now or not before:
+            return ""
+        took = f"a step takes {now * 1e3:.1f} ms, {now / before:.1f} times the {before * 1e3:.1f} ms of the run before"
+        return f"collectives are checked against each other: {took}"
 
     def _figures(self, link: Link | str | None) -> dict[str, float]:
         virtual = self.experiment.devices[0].startswith("vgpu") and self.experiment.clock != "wall"

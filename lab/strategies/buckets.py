@@ -60,6 +60,9 @@ class BucketAverage:
         self._seen.append(about)
         self._injector.spoil(gradients)
         self._finite.look_at(gradients, about, self._step)
+        if self._injector.emulates_link:
+            # Waiting for an emulated link may happen right here, and is no computation.
+            self._recorder.end_turn()
         average = _at_once(gradients) if self._injector.skips() else self._average(bucket, about)
         if bucket.is_last():
             # Nothing is left to compute: from here on, backward only waits for the averages.

@@ -19,7 +19,7 @@ from lab.workers.failure import from_exit
 
 _COMMUNICATION = re.compile(
     r"closed by peer|reset by peer|Connection refused|Broken pipe|[Tt]imed? ?out waiting|Timed out|gloo|Gloo|NCCL|c10d|"
-    r"DistBackendError|DistNetworkError|DistStoreError|wait timeout|recvBytes|sendBytes"
+    r"DistBackendError|DistNetworkError|DistStoreError|wait timeout|monitoredBarrier|recvBytes|sendBytes"
 )
 """Signs of an error that came to a rank from its connections to the others."""
 _LOST = re.compile(r"[Cc]onnection (closed|reset) by peer|[Cc]onnection refused|[Bb]roken pipe|[Tt]imed out")

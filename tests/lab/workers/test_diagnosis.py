@@ -184,6 +184,7 @@ def test_ranks_that_were_done_have_nothing_to_say() -> None:
         (RESET, True),
         ("DistBackendError: NCCL communicator was aborted", True),
         ("RuntimeError: Timed out waiting 30000ms for recv operation to complete", True),
+        ("RuntimeError: [Rank 0]: Ranks 1 failed to pass monitoredBarrier in 13000 ms", True),
         ("ValueError: this layer is broken", False),
         ("OutOfMemoryError: vgpu:0 is out of memory. Tried to allocate 3.1 MB", False),
     ],

@@ -27,12 +27,11 @@ def warm() -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(no_leaks: None) -> Iterator[None]:
+def nothing_left(no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No process, thread, descriptor, nor any folder of a run."""
-    folder = Path(tempfile.gettempdir())
-    before = set(folder.glob("parallel-lab-*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     yield
-    assert not set(folder.glob("parallel-lab-*")) - before
+    assert not list(tmp_path.iterdir())
 
 
 def losses(run: lab.Run) -> dict[tuple[int, int], float]:
@@ -178,3 +177,27 @@ def test_a_rank_that_has_joined_cannot_be_kept_from_it() -> None:
             run.inject("never_join:1")
         with pytest.raises(lab.ExperimentError, match="ranks are 0 to 1"):
             run.inject("kill:2")
+
+
+def test_a_failed_run_is_explained_when_it_is_run_again() -> None:
+    """Without, gloo ends the process of the rank that gets too much; with it, both are told before anything travels."""
+    with lab.start(experiment("cpu", steps=30, faults=["wrong_shape:1:12"])) as run:
+        assert run.wait(PATIENCE)
+    assert not run.explain
+    assert not run.state.group.explain
+    assert run.explain_cost == ""
+    with run.again() as again:
+        assert again.wait(PATIENCE)
+    assert again.state.group.explain
+    assert names(again.state.failure, "wrong_shape", 1)
+    assert "Detected mismatch between collectives on ranks" in again.state.failures[1].cause
+    now, before = again.state.step_seconds, run.state.step_seconds
+    assert f"a step takes {now * 1e3:.1f} ms, {now / before:.1f} times the {before * 1e3:.1f} ms" in again.explain_cost
+
+
+def test_a_run_that_went_well_is_not_explained() -> None:
+    with lab.start(experiment("cpu", steps=1)) as run:
+        run.result(PATIENCE)
+    with run.again() as again:
+        again.result(PATIENCE)
+    assert not again.state.group.explain
