@@ -8,6 +8,8 @@
     run = lab.start(lab.Experiment(strategy="model_parallel"))
     LossView(run)                                # or one view of a run of your own
 
+    %load_ext widgets.notebook                   # adds %%ranks: the cell's code on every rank of a live group
+
 Works wherever ipywidgets do: JupyterLab, Notebook 7, VS Code, Colab. Where a notebook is only read (nbviewer, GitHub),
 a view shows the numbers behind its figure as a table.
 """
@@ -15,7 +17,10 @@ a view shows the numbers behind its figure as a table.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
 
 _HOME = {
     "LabPanel": "panel",
@@ -54,3 +59,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(ipython: InteractiveShell) -> None:
+    """`%load_ext widgets.notebook`: adds the magics `%ranks` and `%%ranks`."""
+    from widgets.notebook import magic
+
+    magic.load(ipython)
+
+
+def unload_ipython_extension(ipython: InteractiveShell) -> None:
+    """`%unload_ext widgets.notebook`: ends the live group."""
+    from widgets.notebook import magic
+
+    magic.unload(ipython)
