@@ -395,6 +395,42 @@ class TestDemo:
         assert done.exit_code == 1
         assert done.stderr == "parallel-lab: cannot listen on port 1\n"
 
+    def test_serve_passes_on_what_the_options_say(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        from widgets.web import serve
+
+        given: dict[str, Any] = {}
+        monkeypatch.setattr(serve, "serve", lambda experiment, **others: given.update(others))
+        users = tmp_path / "users"
+        options = ["--max-runs", "3", "--max-ranks", "2", "--max-seconds", "60", "--auth-file", str(users)]
+        done = invoke("serve", *options, "--root-path", "/lab", "--host", "0.0.0.0", "--port", "8000", "--no-faults")
+        assert done.exit_code == 0, done.stderr
+        sharing = given.pop("sharing")
+        assert given == {"host": "0.0.0.0", "port": 8000, "open_browser": False}
+        assert (sharing.limits.ranks, sharing.limits.seconds, sharing.limits.faults) == (2, 60.0, False)
+        assert (sharing.budget.runs, sharing.auth_file, sharing.root_path) == (3, users, "/lab")
+
+    @pytest.mark.parametrize("option", ["--max-runs", "--max-ranks", "--max-seconds", "--port"])
+    def test_serve_refuses_what_is_below_nothing(self, option: str) -> None:
+        done = invoke("serve", option, "-1")
+        assert done.exit_code == 2
+        assert option in done.stderr
+
+    def test_serve_says_what_is_wrong_with_its_users(self, tmp_path: Path) -> None:
+        done = invoke("serve", "--auth-file", str(tmp_path / "absent"))
+        assert done.exit_code == 1
+        assert done.stderr.startswith("parallel-lab: cannot read the users in")
+        assert invoke("serve", "--root-path", "lab").stderr.startswith("parallel-lab: 'lab' is no root path")
+        assert invoke("serve", "--add-user", "ada").exit_code == 2
+
+    def test_a_user_is_added(self, tmp_path: Path) -> None:
+        users = tmp_path / "users"
+        done = CliRunner().invoke(
+            cli.app, ["serve", "--add-user", "ada", "--auth-file", str(users)], input="secret words\n"
+        )
+        assert done.exit_code == 0, done.output
+        assert users.read_text().startswith("ada:scrypt$")
+        assert "secret words" not in users.read_text() + done.output
+
     def test_without_gradio_it_gives_the_pip_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class NoGradio:
             def find_spec(self, name: str, path: object = None, target: object = None) -> None:

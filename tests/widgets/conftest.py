@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -27,8 +28,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(autouse=True)
-def close_gradios_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def close_gradios_loops() -> Iterator[None]:
     """Closes the event loops that Gradio makes for its locks and never closes: collecting them would warn later."""
+    with closing_loops():
+        yield
+
+
+@contextlib.contextmanager
+def closing_loops() -> Iterator[None]:
+    """Closes the event loops that are made meanwhile."""
     loops: list[asyncio.AbstractEventLoop] = []
     make = asyncio.new_event_loop
 
@@ -36,8 +44,9 @@ def close_gradios_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         loops.append(make())
         return loops[-1]
 
-    monkeypatch.setattr(asyncio, "new_event_loop", noted)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "new_event_loop", noted)
+        yield
     for loop in loops:
         if not loop.is_running():
             loop.close()

@@ -26,6 +26,7 @@ class FakeRun:
         self.stops = 0
         self.steps = 0
         self._waits_left = ends
+        self._over = threading.Event()
 
     def stop(self) -> None:
         self.stops += 1
@@ -44,12 +45,14 @@ class FakeRun:
         if not self.done:
             self.state.apply(factory.finished(state, self.state.step))
             self.done = True
+            self._over.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        if self._waits_left is not None:
-            self._waits_left -= 1
-            if self._waits_left <= 0:
-                self.end()
+        if timeout is None or self._waits_left is None:
+            return self._over.wait(timeout)
+        self._waits_left -= 1
+        if self._waits_left <= 0:
+            self.end()
         return self.done
 
     def close(self) -> None:

@@ -55,6 +55,9 @@ def test_what_is_served_and_what_is_not() -> None:
         plotly = client.get(static.PLOTLY_PATH)
         assert plotly.status_code == 200
         assert "max-age" in plotly.headers["cache-control"]
+        assert client.get("").status_code == 200
+        (cookie,) = client.cookies.jar
+        assert served.sessions.claim("a", str(cookie.value).partition(".")[0])
         session = served.sessions.get("a")
         session.sent = 3
         for number in ("2", "x", "-1", "9" * 400, ""):

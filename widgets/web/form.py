@@ -92,6 +92,8 @@ class Form:
             problems.append(Problem("steps", text.NO_LENGTH))
         if takes_ranks(self.strategy):
             fields |= self._of_ranks(problems)
+            if default.faults and self.trouble == default.faults[0].kind:
+                fields["faults"] = [str(fault) for fault in default.faults]  # as the link has it, to the step
         else:
             fields["devices"] = self._listed(problems) if takes_several(self.strategy) else [str(self.device)]
         if takes_microbatches(self.strategy):
@@ -221,6 +223,32 @@ def panel(net: Any, devices: list[str], chosen: Any) -> dict[str, Any]:
     elif chosen not in ("even", "auto"):
         chosen = "even"
     return {"layers": list(names), "devices": devices, "chosen": chosen}
+
+
+def values(experiment: Experiment) -> list[Any]:
+    """What the controls show for an Experiment, in the order of `CONTROLS`."""
+    several, ranks = takes_several(experiment.strategy), takes_ranks(experiment.strategy)
+    trouble = experiment.faults[0].kind if experiment.faults else "none"
+    virtual = sum(name.startswith("vgpu") for name in experiment.devices) if several else 2
+    shown = {
+        "strategy": experiment.strategy,
+        "net": experiment.net,
+        "virtual": virtual,
+        "real": [name for name in experiment.devices if not name.startswith("vgpu")] if several else [],
+        "device": experiment.devices[0] if not several and not ranks else "cpu",
+        "panel": first_panel(experiment),
+        "batch_size": experiment.batch_size,
+        "microbatches": experiment.microbatches,
+        "length": experiment.steps or experiment.epochs,
+        "unit": text.STEPS if experiment.steps else text.EPOCHS,
+        "lr": experiment.lr,
+        "seed": experiment.seed,
+        "ranks": experiment.world_size if ranks else 2,
+        "each": each_of(experiment),
+        "bucket_mb": experiment.bucket_cap_mb if ranks else FIRST_BUCKET_MB,
+        "trouble": trouble if trouble in text.TROUBLES else "none",
+    }
+    return [shown[name] for name in CONTROLS]
 
 
 def first_panel(experiment: Experiment) -> dict[str, Any]:

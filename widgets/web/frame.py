@@ -21,7 +21,7 @@ from lab.stacks import readable
 from lab.state import KEPT_STEPS, RunState
 from widgets import figures
 from widgets.figures import clock_time, duration, human_bytes, human_count
-from widgets.web import text
+from widgets.web import takeaway, text
 from widgets.web.advice import says
 from widgets.web.sessions import Session
 
@@ -67,6 +67,7 @@ class Painter:
         self._look: tuple[Any, ...] = ()
         self._revision = 0
         self._began: tuple[float, int] | None = None
+        self._texts = takeaway.texts(experiment)
 
     def paint(self, session: Session, status: str | None = None, last: bool = False) -> str:
         """The frame as JSON; `status` overrides what the state says, `last` draws every figure whatever its pace."""
@@ -90,12 +91,12 @@ class Painter:
                 "steps": _steps(state),
                 "says": says(state),
                 "lesson": strategies.REGISTRY[self._experiment.strategy].lesson,
-                "code": self._experiment.to_code(),
+                **self._texts,
                 "layers": _layers(state),
                 "placed": {"method": state.placed.method, "reason": state.placed.reason} if state.placed else None,
-                "alert": _problems(session.problems) or _failure(state),
+                "alert": _problems(session) or _failure(state),
             }
-        return json.dumps(_finite(frame), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(takeaway.finite(frame), ensure_ascii=False, separators=(",", ":"))
 
     def _draw(self, session: Session, everything: bool) -> None:
         look = (session.theme, session.step)
@@ -158,9 +159,13 @@ def _status(state: RunState, session: Session, override: str | None, experiment:
     total = state.started.total_steps if state.started else 0
     numbers = {"step": state.step, "total": total}
     if override:
-        return {"state": "ready" if override == text.READY else "starting", "text": override}
+        waits = session.lease is not None and not session.lease.granted
+        kind = "waiting" if waits else "starting" if override == text.STARTING else "ready"
+        return {"state": kind, "text": override}
     if state.finished is not None:
         seconds = clock_time(state.finished.wall_seconds)
+        if session.time_is_up and state.finished.state == "stopped":
+            return {"state": "stopped", "text": text.TIME_IS_UP.format(time=clock_time(state.finished.wall_seconds))}
         words = {"finished": text.FINISHED, "stopped": text.STOPPED, "failed": text.FAILED}[state.finished.state]
         return {"state": state.finished.state, "text": words.format(**numbers, seconds=seconds)}
     if session.stopping:
@@ -220,11 +225,16 @@ def _layers(state: RunState) -> dict[str, dict[str, str]]:
 _NOTHING_MORE: dict[str, Any] = {"advice": "", "others": [], "traceback": ""}
 
 
-def _problems(problems: tuple[Problem, ...]) -> dict[str, Any] | None:
+def _problems(session: Session) -> dict[str, Any] | None:
+    problems = session.problems
     if not problems:
         return None
-    title = text.PROBLEMS_TITLE if len(problems) == 1 else text.PROBLEMS_TITLE_MANY.format(count=len(problems))
+    title = session.problems_title or _cannot_start(len(problems))
     return {"title": title, "items": [_sentence(problem) for problem in problems], **_NOTHING_MORE}
+
+
+def _cannot_start(count: int) -> str:
+    return text.PROBLEMS_TITLE if count == 1 else text.PROBLEMS_TITLE_MANY.format(count=count)
 
 
 def _sentence(problem: Problem) -> str:
@@ -266,14 +276,3 @@ def _number(value: float) -> str:
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞"
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: such points become gaps."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

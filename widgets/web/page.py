@@ -6,7 +6,7 @@ browser applies them in place with `Plotly.react`. `gr.Plot` would build every c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -14,18 +14,26 @@ import gradio as gr
 from lab import devices, nets, strategies
 from lab.errors import ExperimentError, LabError, Problem
 from lab.experiment import Experiment
+from widgets.figures import clock_time
 from widgets.web import form as forms
-from widgets.web import static, text
+from widgets.web import static, takeaway, text
 from widgets.web.frame import Painter
+from widgets.web.leases import Lease
 from widgets.web.sessions import Session, Sessions
 
 FRAME_SECONDS = 0.2
 PATIENCE_SECONDS = 2.0
 """Longest wait for a tab to draw a frame before it gets the next."""
-BEAT_SECONDS = 15
-"""How often a tab says that it is there."""
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-"""For every event: no spinner over the page, no entry in an API, and no tab waits for another."""
+LINE_SECONDS = 1.0
+"""How often a tab that waits in line is told its place."""
+QUIET: dict[str, Any] = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_limit": None,
+    "preprocess": False,
+}
+"""For every event: no spinner over the page, no entry in an API, no tab waits for another, and values come as the
+browser sent them, for the form to check: Gradio would answer some that the page cannot send with a traceback."""
 
 
 BUTTONS = ("start", "stop", "pause", "step")
@@ -48,11 +56,17 @@ class Handlers:
         self.sessions = sessions
         self.patience_seconds = patience_seconds
 
-    def open(self, theme: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        """A tab was opened: start the default experiment in it."""
+    def open(self, theme: Any, request: gr.Request, query: Any = "") -> Iterator[tuple[Any, ...]]:
+        """A tab was opened: start in it what its address asks for, or the default experiment. Opening takes no place in
+        line: those who wait have asked for a run."""
         session = self._session(request)
         session.theme = "dark" if theme == "dark" else "light"
-        yield from self._watch(session, self.default)
+        linked, problems = takeaway.from_link(query if isinstance(query, str) else "", self.sessions.limits)
+        session.base = linked
+        controls = forms.values(linked) if linked is not None else [gr.skip()] * len(forms.CONTROLS)
+        for parts in self._watch(session, linked or self.default, in_line=False, link_problems=problems):
+            yield (*parts, *controls)
+            controls = [gr.skip()] * len(forms.CONTROLS)
 
     def start(
         self,
@@ -79,9 +93,9 @@ class Handlers:
         first = (strategy, net, virtual, real, device, panel, batch_size, microbatches, length, unit, lr, seed)
         form = forms.Form(*first, ranks, each, bucket_mb, trouble)
         try:
-            experiment = form.experiment(self.default)
+            experiment = form.experiment(session.base or self.default)
         except ExperimentError as error:
-            session.problems = error.problems
+            session.problems, session.problems_title = error.problems, ""
             yield self._painter(session).paint(session), *UNCHANGED
             return
         yield from self._watch(session, experiment)
@@ -134,9 +148,6 @@ class Handlers:
             gr.Dropdown(visible=ranks),
         )
 
-    def beat(self, request: gr.Request) -> None:
-        self._session(request)
-
     def leave(self, request: gr.Request) -> None:
         self.sessions.free(str(request.session_hash))
 
@@ -148,16 +159,31 @@ class Handlers:
             session.painter = Painter("none", self.default)
         return session.painter
 
-    def _watch(self, session: Session, experiment: Experiment) -> Iterator[tuple[Any, ...]]:
-        """Frames of a new run until it ends, or until the tab starts another."""
-        session.problems = ()
+    def _watch(
+        self,
+        session: Session,
+        experiment: Experiment,
+        in_line: bool = True,
+        link_problems: Sequence[Problem] = (),
+    ) -> Iterator[tuple[Any, ...]]:
+        """Frames of a new run until it ends, or until the tab starts another; before it, of the tab's place in line."""
+        session.problems, session.problems_title = tuple(link_problems), text.LINK_TITLE if link_problems else ""
         before = self._painter(session)
         yield before.paint(session, status=text.STARTING), gr.Button(text.RESTART), gr.Button(interactive=True), *IDLE
         try:
-            run = self.sessions.start(session.key, experiment)
+            lease = self.sessions.ask(session.key, experiment, in_line)
+            if lease is None:
+                yield before.paint(session, status=text.ALL_BUSY.format(start=text.START)), *ENDED
+                return
+            yield from self._wait(session, lease, before)
+            if session.lease is not lease:
+                if session.lease is None and session.run is None:  # the reader left the line
+                    yield before.paint(session, status=text.READY), *ENDED
+                return
+            run = self.sessions.start(session.key, experiment, lease)
         except (LabError, OSError) as error:
             found = error.problems if isinstance(error, ExperimentError) else (Problem("run", str(error)),)
-            session.problems = tuple(found)
+            session.problems, session.problems_title = tuple(found), ""
             yield before.paint(session, status=text.READY), *ENDED
             return
         painter = session.painter = Painter(run.id, run.experiment, run.state, run.lock)
@@ -179,12 +205,34 @@ class Handlers:
             if not run.done:
                 run.stop()
 
+    def _wait(self, session: Session, lease: Lease, painter: Painter) -> Iterator[tuple[Any, ...]]:
+        """Frames of the tab's place in line, until its turn comes or it wants something else."""
+        try:
+            while not lease.wait(LINE_SECONDS) and session.lease is lease:
+                place = self.sessions.leases.place(lease)
+                if place:
+                    words = in_line(place, self.sessions.leases.expected_seconds(place))
+                    yield painter.paint(session, status=words), *UNCHANGED
+                    session.wait_drawn(self.patience_seconds)
+        finally:
+            # The browser is gone, or the reader left: nobody may wait behind a tab that is not there.
+            if not lease.granted or session.lease is not lease:
+                self.sessions.leases.release(lease)
+
+
+def in_line(place: int, seconds: float) -> str:
+    """`You are 3rd in line; about 0:02:00`."""
+    time = clock_time(max(1.0, seconds))
+    if place == 1:
+        return text.NEXT_IN_LINE.format(time=time)
+    return text.IN_LINE.format(place=text.ordinal(place), time=time)
+
 
 def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
     """The page that opens on `default`; the tabs' runs live in `sessions`."""
     do = Handlers(default, sessions)
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
-        theme = gr.Textbox(visible=False)
+        theme, query = gr.Textbox(visible=False), gr.Textbox(visible=False)
         with gr.Row(elem_id="lab-head"):
             gr.HTML(static.read("head.html"), elem_id="lab-brand", js_on_load=static.read("head.js"))
             strategy = gr.Radio(
@@ -207,7 +255,8 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
                 )
         values = [strategy, *controls.inputs]
         shown = [bench, *(getattr(controls, name) for name in BUTTONS)]
-        page.load(do.open, [theme], shown, js="() => [window.parallelLabTheme()]", trigger_mode="multiple", **QUIET)
+        opened = "() => [window.parallelLabTheme(), window.location.search]"
+        page.load(do.open, [theme, query], [*shown, *values], js=opened, trigger_mode="multiple", **QUIET)
         controls.start.click(do.start, values, shown, trigger_mode="multiple", **QUIET)
         controls.stop.click(do.stop, None, [bench, controls.stop], **QUIET)
         controls.pause.click(do.pause, None, [bench], **QUIET)
@@ -221,7 +270,6 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
             trigger_mode="always_last",
             **QUIET,
         )
-        gr.Timer(BEAT_SECONDS).tick(do.beat, None, None, queue=False, **QUIET)
         page.unload(do.leave)
     return page
 

@@ -1,4 +1,9 @@
-"""Which browser tab has which run. A run ends with its tab: on unload, or when the tab has been silent for too long."""
+"""Which browser tab has which run. A run ends with its tab: on unload, or when the tab has been silent for too long.
+
+A closed tab lets go of its connections, which the server sees at once. A tab whose computer or network is gone does
+not: a worker in each tab says every ten seconds that it is there, since browsers slow a page's own timers down to one
+a minute while the tab is hidden, and a worker's not.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +16,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from lab.errors import Problem, RunError
+from lab.errors import ExperimentError, Problem, RunError
 from lab.experiment import Experiment
 from lab.state import RunState
-from widgets.figures import Theme
+from widgets.figures import Theme, human_bytes
+from widgets.web import text
+from widgets.web.leases import Budget, Lease, Leases, Need
+from widgets.web.limits import PERSONAL, Limits
 
 if TYPE_CHECKING:
     from widgets.web.frame import Painter
 
-SILENT_SECONDS = 150.0
-"""Browsers let timers of hidden tabs run once a minute, so silence must be longer than that."""
-SWEEP_SECONDS = 15.0
+SILENT_SECONDS = 45.0
+"""Silence after which a tab counts as gone: with the sweep's pace, less than a minute in all."""
+SWEEP_SECONDS = 5.0
+MOST_TABS = 1000
+"""Open tabs that are known at the same time."""
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +60,23 @@ class Session:
     """One browser tab."""
 
     key: str
+    owner: str = ""
+    """The browser that it belongs to, by its cookie."""
     run: Run | None = None
+    lease: Lease | None = None
+    """The run's right to go on, or the tab's place in line."""
+    base: Experiment | None = None
+    """What a link asked for: fields without a control keep its values."""
     theme: Theme = "light"
     step: int | None = None
     """The step that the timeline shows; None follows the run."""
     stopping: bool = False
     problems: tuple[Problem, ...] = ()
     """Why the last wish could not be granted; shown until the next one."""
+    problems_title: str = ""
+    """What stands above them, when they are not about a run that cannot start."""
+    time_is_up: bool = False
+    """Whether the run was stopped because it took as long as a run may."""
     painter: Painter | None = None
     """Draws what the tab shows."""
     last_seen: float = 0.0
@@ -81,11 +101,21 @@ class Sessions:
     Args:
         start: starts a run, as `lab.start` does.
         now: a monotonic clock in seconds.
+        limits: what a run may ask for.
+        leases: who may run now.
     """
 
-    def __init__(self, start: Callable[[Experiment], Run], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        start: Callable[[Experiment], Run],
+        now: Callable[[], float] = time.monotonic,
+        limits: Limits = PERSONAL,
+        leases: Leases | None = None,
+    ) -> None:
         self._start = start
         self._now = now
+        self.limits = limits
+        self.leases = leases or Leases(Budget(MOST_TABS, MOST_TABS))
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -94,6 +124,11 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def full(self) -> bool:
+        """Whether no further tab is taken."""
+        return len(self._sessions) >= MOST_TABS
+
     def get(self, key: str) -> Session:
         """The tab's session, made on first use; also a sign of life."""
         with self._lock:
@@ -101,42 +136,146 @@ class Sessions:
             session.last_seen = self._now()
             return session
 
+    def claim(self, key: str, owner: str) -> bool:
+        """Whether the tab is that browser's; a tab that nobody has is, from now on, unless there is no place left."""
+        with self._lock:
+            session = self._sessions.get(key)
+            if session is None and len(self._sessions) < MOST_TABS:
+                session = self._sessions[key] = Session(key, owner)
+            if session is None or session.owner not in ("", owner):
+                return False
+            session.owner = owner
+            session.last_seen = self._now()
+            return True
+
+    def owns(self, token: str, owner: str) -> bool:
+        """Whether the tab with that token is that browser's."""
+        session = self._with_token(token)
+        return session is not None and session.owner == owner
+
+    def find(self, token: str) -> Session | None:
+        """The tab with that token."""
+        return self._with_token(token)
+
     def live(self) -> list[Run]:
         """The runs that go on."""
         with self._lock:
             return [session.run for session in self._sessions.values() if session.run and not session.run.done]
 
-    def start(self, key: str, experiment: Experiment) -> Run:
-        """Starts a run in place of the tab's earlier one.
+    def ask(self, key: str, experiment: Experiment, in_line: bool = True) -> Lease | None:
+        """Asks to run an Experiment in place of what the tab runs or waits for, which ends.
+
+        Args:
+            in_line: takes a place in line when it cannot run now; otherwise, the answer is None.
 
         Raises:
-            ExperimentError: when it cannot run; the earlier run is stopped nevertheless, as asked.
+            ExperimentError: when it asks for more than this server allows.
         """
         session = self.get(key)
         with session.lock:
-            _end(session.run)
-            session.run, session.step, session.stopping = None, None, False
-            run = self._start(experiment)
+            self._let_go(session)
+            self._refuse_too_much(experiment)
+            need = Need.of(experiment)
+            lease = self.leases.enter(need) if in_line else self.leases.try_enter(need)
             with self._lock:
-                # The tab may have been closed while its worker started.
                 alive = self._sessions.get(key) is session and not self._closed.is_set()
+                session.lease = lease
+        if lease is not None and not alive:
+            self.leases.release(lease)
+        return lease
+
+    def start(self, key: str, experiment: Experiment, lease: Lease | None = None) -> Run:
+        """Starts a run in place of the tab's earlier one.
+
+        Args:
+            lease: that was granted for it; None asks for one, and waits.
+
+        Raises:
+            ExperimentError: when it cannot run, or may not; the earlier run is stopped nevertheless, as asked.
+        """
+        session = self.get(key)
+        if lease is None:
+            lease = self.ask(key, experiment)
+            while lease is not None and session.lease is lease and not lease.wait(1.0):
+                pass
+        with session.lock:
+            self._refuse_too_much(experiment)
+            _end(session.run)
+            session.run, session.step, session.stopping, session.time_is_up = None, None, False, False
+            try:
+                run = self._start(experiment)
+            except BaseException:
+                session.lease = None
+                if lease is not None:
+                    self.leases.release(lease)
+                raise
+            with self._lock:
+                # The tab may have been closed, or have asked for something else, while its worker started.
+                alive = self._sessions.get(key) is session and session.lease is lease and not self._closed.is_set()
                 session.run = run
+        threading.Thread(target=self._keep, args=(session, run, lease), name="parallel-lab-keep", daemon=True).start()
         if not alive:
             _end(run)
         return run
 
+    def _keep(self, session: Session, run: Run, lease: Lease | None) -> None:
+        """Stops a run when its time is up, and gives its lease back when its processes are gone."""
+        try:
+            if not run.wait(self.limits.seconds):
+                session.time_is_up = session.run is run
+                run.stop()
+                run.wait(None)
+        finally:
+            if lease is not None:
+                self.leases.release(lease)
+
+    def _refuse_too_much(self, experiment: Experiment) -> None:
+        problems = self.limits.problems(experiment)
+        need = Need.of(experiment)
+        budget = self.leases.budget
+        if not problems and need.ranks > budget.ranks:
+            most = text.NO_ROOM_FOR_RANKS.format(ranks=need.ranks, most=budget.ranks)
+            problems.append(Problem("world_size", most))
+        if not problems and need.memory_bytes > budget.memory_bytes:
+            sizes = {"need": human_bytes(need.memory_bytes), "have": human_bytes(int(budget.memory_bytes))}
+            problems.append(Problem("run", text.TOO_LARGE.format(**sizes)))
+        if problems:
+            raise ExperimentError(problems)
+
+    def _let_go(self, session: Session) -> None:
+        """Ends what the tab runs, or takes it out of the line. A run's own lease goes back when its processes are
+        gone."""
+        waiting, session.lease = session.lease, None
+        _end(session.run)
+        if waiting is not None and (session.run is None or not waiting.granted):
+            self.leases.release(waiting)
+        session.run = None
+
+    def _with_token(self, token: str) -> Session | None:
+        with self._lock:
+            return next((each for each in self._sessions.values() if each.token == token), None)
+
+    def alive(self, token: str) -> None:
+        """The tab with that token is there."""
+        session = self._with_token(token)
+        if session is not None:
+            session.last_seen = self._now()
+
     def drawn(self, token: str, number: int) -> None:
         """The tab with that token has drawn that frame."""
-        with self._lock:
-            session = next((each for each in self._sessions.values() if each.token == token), None)
+        session = self._with_token(token)
         if session is not None:
+            session.last_seen = self._now()
             with session.news:
                 session.drawn = max(session.drawn, number)
                 session.news.notify_all()
 
     def stop(self, key: str) -> None:
-        """Asks the tab's run to stop, and returns at once."""
+        """Asks the tab's run to stop, or leaves the line, and returns at once."""
         session = self.get(key)
+        if session.run is None and session.lease is not None:
+            waiting, session.lease = session.lease, None
+            self.leases.release(waiting)
         if session.run is not None and not session.run.done:
             session.stopping = True
             session.run.stop()
@@ -161,7 +300,7 @@ class Sessions:
         with self._lock:
             session = self._sessions.pop(key, None)
         if session is not None:
-            _end(session.run)
+            self._let_go(session)
 
     def sweep(self) -> int:
         """Frees the tabs that have been silent for too long; returns how many."""

@@ -86,8 +86,11 @@ BENCH = {
     "waiting": "Waiting",
     "crossing": "Crossing",
     "as_table": "Table",
-    "as_code": "This run as Python",
-    "copy": "Copy",
+    "as_code": "Take this run along",
+    "copy": "Copy as Python",
+    "copy_toml": "Copy as TOML",
+    "copy_link": "Copy link",
+    "download": "Download the run",
     "copied": "Copied",
     "earlier": "Earlier step",
     "later": "Later step",
@@ -111,6 +114,7 @@ FIELDS = {
     "world_size": RANKS,
     "bucket_cap_mb": BUCKET,
     "faults": "Trouble",
+    "link": "Link",
 }
 """A field of an Experiment -> what the page calls it."""
 EMPTY = "is empty"
@@ -181,7 +185,58 @@ PORT_TAKEN = "port {port} on {host} is taken: choose another with --port, or lea
 NO_PORT = "no port from {first} to {last} on {host} is free: choose one with --port"
 BAD_PORT = "port {port} is none: ports go from 1 to 65535, and 0 takes any free one"
 BAD_HOST = "cannot listen on {host}: {reason}"
+BAD_ROOT = "{path!r} is no root path: write it as /lab, or as the whole address, such as https://example.org/lab"
+DEFAULT_REFUSED = "the page cannot open on its own experiment with these limits: {problems}"
+NOTE = "Note: {note}"
+ANYBODY = (
+    "anybody who reaches {host} can start runs here, within the limits; --auth-file asks for a name and a password"
+)
+NO_RUN = "This tab has no run."
 NO_PATHS = "files are not read by the page; name one of the profiles, or use the command line"
 NO_DEVICES = "none; choose at least one virtual GPU or real device"
 TOO_MANY_RANKS = "{ranks} is not allowed here; give a whole number from 1 to {most}, or use the command line for more"
 MALFORMED = "is not something the page sent: reload the page"
+
+# -- many people at once
+OVER_LIMIT = "{value} is more than this server allows; give at most {limit}"
+CLAMPED = "{value} is more than this server allows; {limit} was taken instead"
+NO_SUCH_VIRTUAL = "{device} is not on this server, which has {count} virtual GPUs, from vgpu:0 on"
+NO_OWN_NETS = "code is not taken from the page; choose one of its nets, or run your own in a notebook"
+NO_FAULTS = "this server does not break runs on purpose; use the command line or a notebook"
+ALL_BUSY = "All places to run are taken: press {start} to wait in line"
+IN_LINE = "You are {place} in line; about {time}"
+NEXT_IN_LINE = "You are next in line; about {time}"
+TOO_LARGE = (
+    "needs about {need} of memory, and this server has {have} for runs: "
+    "take a smaller batch, a smaller net or fewer ranks"
+)
+NO_ROOM_FOR_RANKS = "{ranks} worker processes are more than this server has room for, {most}"
+TIME_IS_UP = "The run was stopped after {time}, the most that this server gives to one run"
+
+# -- refusals, in answer to a request that the page would not make
+NO_SUCH_PAGE = "There is nothing here."
+NAME_NEEDED = "This page asks for a name and a password."
+TOO_MANY_TRIES = "Too many wrong passwords: try again in {seconds} seconds."
+TOO_LONG = "The request is longer than this server reads."
+NOT_UNDERSTOOD = "The request is not one that the page makes."
+NOT_YOURS = "That tab belongs to another browser: reload the page, and allow its cookie."
+FULL = "All {count} places on this page are taken: try again later."
+
+# -- names and passwords
+AUTH_UNREADABLE = "cannot read the users in {path}: {reason}"
+AUTH_LINE = "line {number} of {path} is no user: let parallel-lab serve --add-user NAME --auth-file {path} write it"
+AUTH_EMPTY = "{path} has no user: add one with parallel-lab serve --add-user NAME --auth-file {path}"
+AUTH_OPEN = "others can read {path}: chmod 600 {path}"
+AUTH_NAME = "{name!r} is no name: use letters, digits and . _ @ -, at most 64"
+AUTH_PASSWORD = "give a password of {least} to {most} characters"
+AUTH_UNWRITABLE = "cannot write {path}: {reason}"
+
+# -- links
+LINK_TITLE = "The page was opened with other values than its link has"
+LINK_TOO_LONG = "is longer than {most} characters: copy it again from the page"
+
+
+def ordinal(place: int) -> str:
+    """1st, 2nd, 3rd, 4th ..., 11th, 21st."""
+    ending = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    return f"{place}{ending}"

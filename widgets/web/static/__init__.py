@@ -14,6 +14,10 @@ PLOTLY_PATH = "parallel-lab/plotly.min.js"
 """Where the page serves Plotly's bundle, relative to the page, so that it works behind a proxy's prefix too."""
 DRAWN_PATH = "parallel-lab/drawn"
 """Where the browser says which frame it has drawn."""
+ALIVE_PATH = "parallel-lab/alive"
+"""Where the browser says that the tab is still there."""
+RUN_PATH = "parallel-lab/run.json"
+"""A tab's run, as a file to keep."""
 
 
 @functools.cache

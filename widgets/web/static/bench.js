@@ -1,9 +1,11 @@
 // Applies the frames of widgets/web/frame.py to the instruments, in place: nothing is ever mounted anew.
+const at = (path) => new URL(path, document.baseURI).href;
 const find = (selector, root = element) => root.querySelector(selector);
 const config = { displayModeBar: false, displaylogo: false, responsive: false, doubleClick: "reset" };
 const shown = {}; // figure -> revision on the screen
 let frame = null;
 let queued = false;
+let shownAs = "code"; // what the box to copy from shows
 
 const write = (node, text) => {
   if (node && node.textContent !== text) node.textContent = text;
@@ -22,7 +24,7 @@ function applyText() {
     write(find("i", tile), of);
   }
   write(find("[data-says]"), frame.says);
-  write(find("[data-code]"), frame.code);
+  write(find("[data-code]"), copied[shownAs]());
   find("[data-steps]").hidden = frame.steps.length < 2;
 }
 
@@ -107,7 +109,9 @@ function apply() {
   document.dispatchEvent(new CustomEvent("parallel-lab:frame", { detail: frame }));
   // The server sends the next frame when this one is on the screen.
   const note = new URLSearchParams({ token: frame.token, number: frame.number });
-  fetch(`parallel-lab/drawn?${note}`, { method: "POST" }).catch(() => {});
+  fetch(at(`parallel-lab/drawn?${note}`), { method: "POST" }).catch(() => {});
+  find("[data-download]").href = at(`parallel-lab/run.json?${new URLSearchParams({ token: frame.token })}`);
+  beat();
 }
 
 function receive() {
@@ -121,6 +125,22 @@ function receive() {
   queued = true;
   // A hidden tab gets no animation frames, so it draws nothing until it is looked at.
   requestAnimationFrame(apply);
+}
+
+// Says that the tab is there. A worker does, since browsers slow the timers of a hidden page, and a worker's not.
+const pulse = `let url; onmessage = ({ data }) => { url = data; };
+setInterval(() => url && fetch(url, { method: "POST" }).catch(() => {}), 10_000);`;
+let worker = null;
+let beating = "";
+function beat() {
+  if (beating === frame.token) return;
+  beating = frame.token;
+  try {
+    worker ??= new Worker(URL.createObjectURL(new Blob([pulse], { type: "text/javascript" })));
+    worker.postMessage(at(`parallel-lab/alive?${new URLSearchParams({ token: frame.token })}`));
+  } catch {
+    /* without workers, what the page draws says that it is there */
+  }
 }
 
 watch("value", receive);
@@ -145,14 +165,23 @@ find("[data-earlier]").addEventListener("click", () => move(-1));
 find("[data-later]").addEventListener("click", () => move(1));
 document.addEventListener("parallel-lab:theme", (event) => trigger("select", { theme: event.detail }));
 
-find("[data-copy]").addEventListener("click", async (event) => {
-  const button = event.currentTarget;
-  const words = button.textContent;
-  try {
-    await navigator.clipboard.writeText(frame?.code ?? "");
-    button.textContent = button.dataset.done;
-  } catch {
-    getSelection().selectAllChildren(find("[data-code]")); // no clipboard here: select it for the reader
-  }
-  setTimeout(() => (button.textContent = words), 1500);
-});
+const copied = {
+  code: () => frame?.code,
+  toml: () => frame?.toml,
+  link: () => frame && `${location.origin}${location.pathname}?${frame.query}`,
+};
+for (const button of element.querySelectorAll("[data-copy]")) {
+  button.addEventListener("click", async () => {
+    const words = button.dataset.words ?? (button.dataset.words = button.textContent);
+    const taken = copied[button.dataset.copy]() ?? "";
+    write(find("[data-code]"), taken);
+    shownAs = button.dataset.copy;
+    try {
+      await navigator.clipboard.writeText(taken);
+      button.textContent = button.dataset.done;
+    } catch {
+      getSelection().selectAllChildren(find("[data-code]")); // no clipboard here: select it for the reader
+    }
+    setTimeout(() => (button.textContent = words), 1500);
+  });
+}

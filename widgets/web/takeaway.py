@@ -1,0 +1,100 @@
+"""What a visitor takes along: a link that opens the page on the same Experiment, and the run as a file."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import lab
+from lab import readiness
+from lab.errors import ExperimentError, Problem
+from lab.experiment import Experiment, read_query
+from lab.state import RunState
+from widgets import figures
+from widgets.web import text
+from widgets.web.limits import Limits
+
+MOST_QUERY = 4000
+"""Characters of a link that are read; browsers and proxies cut longer ones."""
+MOST_FIELDS = 200
+MOST_NAME, MOST_SENTENCE = 80, 600
+"""Characters of a field's name and of what is said of it: both may repeat what the address says."""
+FILE_VERSION = 1
+MOST_ROWS = 2000
+"""Of each table in the file."""
+
+
+def from_link(query: str, limits: Limits) -> tuple[Experiment | None, list[Problem]]:
+    """The Experiment in the page's address, brought down to what is allowed here, and what was wrong or changed.
+
+    Returns:
+        None, with the problems, for one that cannot be followed, and without any where the address names none.
+    """
+    query = query.removeprefix("?")
+    if not query.strip("&"):
+        return None, []
+    if len(query) > MOST_QUERY or query.count("&") > MOST_FIELDS:
+        return None, [Problem("link", text.LINK_TOO_LONG.format(most=MOST_QUERY))]
+    try:
+        fields = {name: value for name, value in read_query(query).items() if not name.startswith("__")}
+        if not fields:
+            return None, []  # such as Gradio's own `?__theme=dark`
+        # The limits come first: what needs the machine may be slow for values that are not allowed anyway.
+        experiment, told = limits.clamped(Experiment.from_dict(fields))
+        return readiness.check(experiment.explicit()), told
+    except ExperimentError as error:
+        return None, [Problem(problem.field[:MOST_NAME], problem.message[:MOST_SENTENCE]) for problem in error.problems]
+
+
+def texts(experiment: Experiment) -> dict[str, str]:
+    """The Experiment as a link's query, as Python and as TOML, to copy."""
+    return {"code": experiment.to_code(), "toml": experiment.to_toml(), "query": experiment.to_query()}
+
+
+def run_file(run_id: str, experiment: Experiment, state: RunState) -> str:
+    """A run as JSON: what was run, how it ended, and the numbers behind every figure. Hold the run's lock meanwhile.
+
+    It does not grow with the run: `RunState` thins what it keeps, and tables are cut.
+    """
+    finished = state.finished
+    content = {
+        "file": "parallel-lab run",
+        "version": FILE_VERSION,
+        "lab": lab.__version__,
+        "run": run_id,
+        "experiment": experiment.to_dict(),
+        "state": state.status,
+        "steps": state.step,
+        "samples": state.samples,
+        "last_loss": state.last_loss,
+        "evaluations": [
+            {"step": each.step, "split": each.split, "loss": each.loss, "accuracy": each.accuracy}
+            for each in state.evaluations
+        ],
+        "wall_seconds": finished.wall_seconds if finished is not None else None,
+        "failures": [{"rank": each.rank, "cause": each.cause, "primary": each.primary} for each in state.failures],
+        "figures": {name: _table(state, name) for name in figures.FIGURES},
+    }
+    return json.dumps(finite(content), ensure_ascii=False, indent=1)
+
+
+def _table(state: RunState, name: str) -> dict[str, Any]:
+    table = figures.table(state, name, None)
+    rows = list(table.rows)
+    return {
+        "columns": list(table.columns),
+        "rows": rows[:MOST_ROWS],
+        "left_out": table.left_out + len(rows[MOST_ROWS:]),
+    }
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN: such numbers become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
