@@ -13,7 +13,7 @@ import httpx
 
 from widgets.web import static
 
-START, STOP, LOAD = "lab-start", "lab-stop", "load"
+START, STOP, LOAD, CHOOSE = "lab-start", "lab-stop", "load", "lab-bench"
 
 
 class Visitor:
@@ -29,6 +29,7 @@ class Visitor:
         self.drawing = drawing
         self.frame: dict[str, Any] = {}
         """The last that came."""
+        self.frames = 0
         self.errors: list[str] = []
         self.came = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
@@ -53,7 +54,8 @@ class Visitor:
     def function(self, name: str) -> dict[str, Any]:
         """The page's function for a click on the button with that id, or for its `load`."""
         ids = {each["props"].get("elem_id"): each["id"] for each in self.config["components"]}
-        wanted = [None, "load"] if name == LOAD else [ids[name], "click"]
+        kinds = {LOAD: "load", CHOOSE: "select"}
+        wanted = [ids.get(name), kinds.get(name, "click")]
         for each in self.config["dependencies"]:
             for target in each["targets"]:
                 if target[1] == wanted[1] and (name == LOAD or target[0] == wanted[0]):
@@ -65,12 +67,12 @@ class Visitor:
         held = {each["id"]: each["props"].get("value") for each in self.config["components"]}
         return [held[number] for number in self.function(name)["inputs"]]
 
-    async def send(self, name: str, data: list[Any] | None = None) -> httpx.Response:
+    async def send(self, name: str, data: list[Any] | None = None, event: Any = None) -> httpx.Response:
         """Asks for a function; its answers come as frames."""
         function = self.function(name)
         if data is None:
             data = ["light", ""] if name == LOAD else self.values(name)
-        asked = {"data": data, "event_data": None, "fn_index": function["id"], "trigger_id": function["trigger"]}
+        asked = {"data": data, "event_data": event, "fn_index": function["id"], "trigger_id": function["trigger"]}
         answer = await self.http.post("gradio_api/queue/join", json={**asked, "session_hash": self.key})
         if answer.status_code == 200:
             self._waiting.add(answer.json()["event_id"])
@@ -78,6 +80,10 @@ class Visitor:
                 self._streaming = True
                 self._tasks.append(asyncio.create_task(self._stream()))
         return answer
+
+    async def choose(self, data: dict[str, Any]) -> httpx.Response:
+        """Says what the reader chose on the instruments, such as a theme."""
+        return await self.send(CHOOSE, [], data)
 
     async def until(self, condition: Any, seconds: float = 60) -> dict[str, Any]:
         """Waits for a frame for which the condition holds, and returns it."""
@@ -132,6 +138,7 @@ class Visitor:
         async with self.came:
             if event in self._shown:
                 self.frame = json.loads(self._shown[event])
+                self.frames += 1
             self.came.notify_all()
         if self.drawing and self.frame:
             note = {"token": self.frame["token"], "number": self.frame["number"]}
