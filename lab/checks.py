@@ -66,10 +66,10 @@ def _default_world_size(entry: strategies.StrategyEntry, devices: Any, placement
 
 
 def _devices_per_rank(fields: dict[str, Any]) -> int:
-    devices, world_size = fields["devices"], fields.get("world_size", 1)
-    if not isinstance(devices, tuple) or not isinstance(world_size, int) or world_size < 1:
+    devices, world_size = fields["devices"], str(fields.get("world_size", 1))  # from a URL it comes as text
+    if not isinstance(devices, tuple) or not world_size.isdecimal() or int(world_size) < 1:
         return 1
-    return len(devices) // world_size
+    return len(devices) // int(world_size)
 
 
 def _data_of_own(net: str) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from lab import data, nets
+from lab import data, faults, nets
 from lab.vgpu import links, profiles
 
 DEVICES = st.one_of(
@@ -23,6 +23,39 @@ def _maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 @st.composite
+def _ddp(draw: st.DrawFn, fields: dict[str, Any]) -> dict[str, Any]:
+    """The rest of the fields, for ranks that share a device, have one each, or several with the layers on them."""
+    world_size, share = draw(st.integers(2, 8)), draw(st.integers(0, 3))
+    kind = draw(st.sampled_from(["vgpu", "cuda"])) if share else draw(st.sampled_from(["cpu", "cuda"]))
+    names = ["cpu"] if kind == "cpu" else [f"{kind}:{index}" for index in range(max(1, share * world_size))]
+    several = st.sampled_from(["even", "auto"]) | st.dictionaries(TEXT, st.sampled_from(names[:share] or names))
+    local = draw(st.integers(1, 64))
+    microbatches = draw(st.sampled_from([m for m in range(1, local + 1) if local % m == 0]))
+    fault = st.builds(
+        "{}:{}:{}".format, st.sampled_from(faults.KINDS), st.integers(0, world_size - 1), st.integers(0, 99)
+    )
+    graphs = [{}, {"find_unused_parameters": True}]
+    if microbatches == 1 or share > 1:  # a static graph does not accumulate gradients
+        graphs.append({"static_graph": True})
+    return {
+        **fields,
+        "strategy": "ddp",
+        "world_size": world_size,
+        "devices": names,
+        "placement": draw(several.filter(bool)) if share > 1 else None,
+        "backend": draw(st.sampled_from(["auto", "gloo", *(["nccl"] if kind == "cuda" and share else [])])),
+        "batch_size": local * world_size,
+        "microbatches": microbatches,
+        "bucket_cap_mb": draw(st.floats(0, 10_000, exclude_min=True)),
+        "gradient_as_bucket_view": draw(st.booleans()),
+        **draw(st.sampled_from(graphs)),
+        "compression": draw(st.sampled_from(["none", "fp16", "powersgd"])),
+        "faults": draw(st.lists(fault, max_size=4)),
+        "timeout_s": draw(st.floats(1, 3600)),
+    }
+
+
+@st.composite
 def valid_fields(draw: st.DrawFn) -> dict[str, Any]:
     """Fields of a valid Experiment, each given or left out."""
     fields: dict[str, Any] = {}
@@ -32,7 +65,9 @@ def valid_fields(draw: st.DrawFn) -> dict[str, Any]:
     else:
         fields["net"] = "own:" + draw(TEXT)
         fields["data"] = draw(_maybe(st.sampled_from(data.NAMES)))
-    strategy = draw(st.sampled_from([None, "data_parallel", "model_parallel"]))
+    strategy = draw(st.sampled_from([None, "data_parallel", "model_parallel", "ddp"]))
+    if strategy == "ddp":
+        return draw(_ddp(fields))
     placing = strategy == "model_parallel"
     if strategy is not None:
         fields["strategy"] = strategy
