@@ -33,18 +33,24 @@ _HOME = {
     "BreakdownView": "views",
     "BucketView": "views",
     "RankLog": "rank_log",
+    "StepThrough": "step_through",
+    "FormulaCheck": "formula_check",
+    "Predict": "predict",
 }
 
 __all__ = [
     "BreakdownView",
     "BucketView",
     "BusyView",
+    "FormulaCheck",
     "GraphView",
     "LabPanel",
     "LossView",
     "MemoryView",
     "PlacementBoard",
+    "Predict",
     "RankLog",
+    "StepThrough",
     "TimelineView",
 ]
 

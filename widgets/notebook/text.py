@@ -90,3 +90,44 @@ FIELDS = {
     "seed": SEED,
 }
 """A field of an Experiment -> what the panel calls it."""
+
+# -- the six steps, and the formula
+FORMULA = "θ ← θ − η · (1/N) · Σ ∇Lᵢ(θ)"
+FORMULA_ONE = "θ ← θ − η · ∇L(θ)"
+SIX_STEPS = {
+    "split": ("Split the data", "Each rank gets its own share of the batch: other samples, as many of them."),
+    "copy": ("Copy the model", "Every rank begins with the same parameters θ. Here is {name} on each."),
+    "gradients": (
+        "Compute gradients locally",
+        "Each rank computes the loss of its own share, and its gradient. The shares differ, so the gradients do.",
+    ),
+    "synchronise": (
+        "Synchronise",
+        "Every rank gets the mean of all gradients: (1/N) · Σ ∇Lᵢ(θ). That is all that ever travels.",
+    ),
+    "update": ("Update", "Each rank does the same to its own copy, θ − η · mean, so the copies stay equal."),
+    "repeat": ("Repeat", "The next batch. Nothing has to be copied again: the copies are equal already."),
+}
+"""Name -> title, and what happens."""
+NEXT = "Next: {title}"
+ANEW = "Start over"
+NOT_BEGUN = "Six steps make one step of training. Click to do the first."
+SHARE = "{count} samples: {first}, …"
+EQUAL_COPIES = "Largest difference between any two copies: {difference}"
+ONE_DEVICE = "One device with the whole batch finds the same mean, within {difference}."
+SHOWN_VALUES = "The first {shown} of {count:,} values"
+PARAMETER = "Parameter"
+BOTH_SIDES = "Largest difference over all {count:,} values of all parameters: {difference}"
+PER_DEVICE = "{device} holds {count:,} values; the largest difference there is {difference}"
+COMPARED_LOSS = "Loss of rank {rank} in step 0: {theirs:.6f} in the run, {ours:.6f} here"
+
+# -- predictions
+LOCK = "Lock my answer"
+LOCKED = "Locked: {answer}"
+MEASURED = "Measured: {measured}"
+RESIDUAL = "Off by {residual} ({share})"
+EXACT = "Exactly."
+RIGHT = "As you said."
+WRONG = "You said {answer}."
+NOT_LOCKED = "lock an answer first: a prediction made after the measurement is none"
+EMPTY_ANSWER = "give an answer first"

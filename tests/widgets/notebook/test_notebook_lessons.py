@@ -1,0 +1,180 @@
+"""StepThrough, FormulaCheck and Predict."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+import pytest
+import torch
+
+import lab
+from lab.errors import LabError
+from lab.experiment import Experiment
+from lab.six_steps import NAMES
+from widgets.notebook import FormulaCheck, Predict, StepThrough, text
+
+DDP = Experiment(strategy="ddp", world_size=2, steps=3, lr=0.5)
+NUMBER = re.compile(r"[+-]\d\.\d{6}")
+
+
+def numbers(page: str, label: str) -> list[float]:
+    """The numbers of the row of that label."""
+    row = next(row for row in page.split("<tr") if f">{label}" in row)
+    return [float(number) for number in NUMBER.findall(row)]
+
+
+def test_six_clicks_make_one_step_and_the_seventh_begins_the_next() -> None:
+    panel = StepThrough(DDP)
+    assert text.NOT_BEGUN in panel.said.value
+    titles = []
+    for _ in NAMES:
+        panel.next.click()
+        titles.append(re.findall(r"<b>(\d\. [^<]*)</b>", panel.said.value)[0])
+    assert titles == [
+        "1. Split the data",
+        "2. Copy the model",
+        "3. Compute gradients locally",
+        "4. Synchronise",
+        "5. Update",
+        "6. Repeat",
+    ]
+    assert panel.next.description == "Next: Split the data"
+    panel.next.click()
+    assert "1. Split the data" in panel.said.value
+
+
+def test_tensors_before_and_after_the_average_are_real_ones() -> None:
+    panel = StepThrough(DDP, parameter="fc2.bias")
+    for _ in range(4):
+        panel.advance()
+    page = panel.said.value
+    before = torch.tensor([numbers(page, f"before: rank {rank}") for rank in range(2)])
+    after = torch.tensor([numbers(page, f"after: rank {rank}") for rank in range(2)])
+    assert before.shape == (2, 5)
+    assert not torch.equal(before[0], before[1])
+    assert torch.equal(after[0], after[1])
+    torch.testing.assert_close(after[0], before.mean(0), atol=1e-6, rtol=0)
+    panel.advance()
+    page = panel.said.value
+    theta, eta_mean = numbers(page, "θ before"), numbers(page, "η · mean")
+    moved = numbers(page, "θ after, rank 1")
+    assert moved == pytest.approx([a - b for a, b in zip(theta, eta_mean, strict=True)], abs=2e-6)
+    assert "between any two copies: 0" in page
+
+
+def test_another_parameter_can_be_looked_at_and_all_begins_anew() -> None:
+    panel = StepThrough(DDP)
+    assert panel.parameter.value in ("conv1.bias", "fc2.bias")
+    for _ in range(3):
+        panel.advance()
+    shown = panel.said.value
+    panel.parameter.value = "fc1.bias"
+    assert panel.said.value != shown
+    assert "The first 5 of 50 values" in panel.said.value
+    panel.anew.click()
+    assert text.NOT_BEGUN in panel.said.value
+
+
+def test_clicks_from_several_threads_are_done_one_after_another() -> None:
+    panel = StepThrough(DDP)
+    clicks = [threading.Thread(target=panel.advance) for _ in range(5)]
+    for click in clicks:
+        click.start()
+    for click in clicks:
+        click.join(60)
+    assert panel.steps is not None
+    assert panel.steps.done == 5
+    assert panel.alert.value == ""
+
+
+def test_what_cannot_be_stepped_through_is_said_inside() -> None:
+    panel = StepThrough(Experiment(strategy="ddp", optimizer="adam"))
+    assert "updates by another formula" in panel.alert.value
+    assert panel.next.disabled
+
+
+def test_both_sides_of_the_formula_are_shown_with_their_difference() -> None:
+    check = FormulaCheck(DDP, parameter="fc2.bias")
+    page = check.said.value
+    gradients = torch.tensor([numbers(page, f"∇L{rank} of rank {rank}") for rank in range(2)])
+    mean = torch.tensor(numbers(page, "their mean"))
+    torch.testing.assert_close(mean, gradients.mean(0), atol=1e-6, rtol=0)
+    left, right = numbers(page, "θ − 0.5 · mean"), numbers(page, "θ after the step")
+    assert left == pytest.approx(right, abs=1e-6)
+    by_hand = [a - 0.5 * b for a, b in zip(numbers(page, "θ before"), mean.tolist(), strict=True)]
+    assert right == pytest.approx(by_hand, abs=2e-6)
+    assert check.difference < 1e-7
+    assert "over all 21,840 values of all parameters" in page
+
+
+def test_the_formula_per_device() -> None:
+    check = FormulaCheck(Experiment(strategy="model_parallel", placement={"conv*": "vgpu:0", "*": "vgpu:1"}))
+    assert text.FORMULA_ONE in check.said.value
+    # conv1: 10*25+10, conv2: 20*10*25+20; fc1: 50*320+50, fc2: 10*50+10
+    assert "vgpu:0 holds 5,280 values" in check.said.value
+    assert "vgpu:1 holds 16,560 values" in check.said.value
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "data_parallel", "model_parallel"])
+def test_a_runs_own_losses_stand_beside_the_formula(strategy: str, no_leaks: None) -> None:
+    run = lab.start(Experiment(strategy=strategy, steps=2))
+    run.result(120)
+    check = FormulaCheck(run)
+    found = re.findall(r"Loss of rank (\d) in step 0: ([\d.]+) in the run, ([\d.]+) here", check.said.value)
+    assert [rank for rank, _, _ in found] == (["0", "1"] if strategy == "ddp" else ["0"])
+    for _, theirs, ours in found:
+        assert float(theirs) == pytest.approx(float(ours), abs=1e-5)
+
+
+def test_a_prediction_is_locked_once_and_compared() -> None:
+    predict = Predict("How long?", unit="ms")
+    predict.field.value = "8"
+    predict.button.click()
+    assert predict.locked
+    assert predict.answer == 8.0
+    assert predict.field.disabled
+    with pytest.raises(LabError, match="locked already: 8 ms"):
+        predict.lock(9)
+    predict.reveal(10)
+    assert predict.residual == 2.0
+    assert "Measured: 10 ms" in predict.said.value
+    assert "Off by +2 ms (+20% of what was measured)" in predict.said.value
+
+
+def test_a_measurement_is_not_shown_before_an_answer() -> None:
+    predict = Predict("How long?")
+    with pytest.raises(LabError, match="lock an answer first"):
+        predict.reveal(3)
+    assert predict.said.value == ""
+    predict.button.click()
+    assert "give an answer first" in predict.alert.value
+    for wrong in ("soon", "nan", "inf"):
+        predict.field.value = wrong
+        predict.button.click()
+        assert "is no number" in predict.alert.value
+    assert not predict.locked
+    predict.field.value = "2,5"
+    predict.button.click()
+    assert predict.answer == 2.5
+    assert predict.alert.value == ""
+
+
+def test_a_choice_is_right_or_wrong() -> None:
+    predict = Predict("Which?", kind="choice", options=["faster", "slower"])
+    predict.button.click()
+    assert "give an answer first" in predict.alert.value
+    predict.lock("slower")
+    predict.reveal("faster")
+    assert "You said slower." in predict.said.value
+    assert predict.residual is None
+    right = Predict("Which?", kind="choice", options=["faster", "slower"])
+    right.lock("faster")
+    right.reveal("faster")
+    assert "As you said." in right.said.value
+    with pytest.raises(LabError, match="'up' is not one of 'faster', 'slower'"):
+        Predict("Which?", kind="choice", options=["faster", "slower"]).lock("up")
+    with pytest.raises(LabError, match="at least two options"):
+        Predict("Which?", kind="choice")
+    with pytest.raises(LabError, match="no kind of answer"):
+        Predict("Which?", kind="guess")  # type: ignore[arg-type]
