@@ -12,25 +12,15 @@ import contextlib
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from lab import readiness
+from lab.backlog import Backlog
 from lab.errors import ExperimentError, Problem, RunError
-from lab.events import (
-    DeviceTotals,
-    Event,
-    MemorySampled,
-    MemoryTraced,
-    Paused,
-    RankFailed,
-    RunFinished,
-    Span,
-    StepFinished,
-)
+from lab.events import DeviceTotals, Event, Paused, RankFailed, RunFinished
 from lab.experiment import Experiment, Link
 from lab.faults import REGISTRY
 from lab.state import RunState
@@ -50,11 +40,6 @@ STARTING_SECONDS = 60.0
 """How long the processes of a run may take to start before it can be paused."""
 STOP_SECONDS = 0.7
 """How long a worker may take to stop by itself before it is killed."""
-MAX_BUFFERED = 100_000
-"""Events kept for a loop that may still come to read them."""
-
-READER_SECONDS = 2.0
-"""A loop that has taken no event for so long holds up nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +89,7 @@ class Run:
         self.lock = threading.RLock()
         """Hold it while reading several things from `state`."""
         self._changed = threading.Condition(self.lock)
-        self._buffer: deque[Event] = deque()
-        self._last_read = float("-inf")
+        self._backlog = Backlog(self._changed)
         self._done = False
         self._stop_at: float | None = None
         self._net = net
@@ -280,14 +264,7 @@ class Run:
         """Every event, from the first, as it comes; each is handed out once, and a loop that was left can be taken up
         again. While a loop keeps reading, the run's reports wait for it; when nobody reads, old spans give way, and
         `state` still counts them."""
-        while True:
-            with self._changed:
-                self._last_read = time.monotonic()
-                self._changed.wait_for(lambda: self._buffer or self._done)
-                if not self._buffer:
-                    return
-                event = self._buffer.popleft()
-                self._last_read = time.monotonic()
+        while (event := self._backlog.take(lambda: self._done)) is not None:
             yield event
 
     def __repr__(self) -> str:
@@ -330,8 +307,7 @@ class Run:
             for rank, batch in supervisor.read(min(POLL_SECONDS, left)):
                 events = inbox.take(rank, batch)
                 with self._changed:
-                    while len(self._buffer) > MAX_BUFFERED and self._is_read() and self._stop_at is None:
-                        self._changed.wait(0.1)
+                    self._backlog.wait_for_reader(lambda: self._stop_at is not None)
                     self._publish(self._conducted(events))
             if inbox.divergence is not None:
                 supervisor.diverged(inbox.divergence)
@@ -384,27 +360,9 @@ class Run:
             device: total(state.totals[device], state.hidden[device], state.elapsed_ns) for device in state.device_names
         }
 
-    # -- events ------------------------------------------------------------------------------------------------------
-
     def _publish(self, events: list[Event]) -> None:
         self.state.apply_all(events)
-        self._buffer.extend(events)
-        if len(self._buffer) > MAX_BUFFERED and not self._is_read():
-            self._make_room()
-        self._changed.notify_all()
-
-    def _is_read(self) -> bool:
-        """True while a loop takes events. One that took none for a while was left, though Python may keep it alive."""
-        return time.monotonic() - self._last_read < READER_SECONDS
-
-    def _make_room(self) -> None:
-        """Nobody reads: spans and what tells of memory give way first, then the older half of the steps."""
-        minor = Span | MemorySampled | MemoryTraced
-        kept: list[Event] = [event for event in self._buffer if not isinstance(event, minor)]
-        if len(kept) > MAX_BUFFERED // 2:
-            middle = len(kept) // 2
-            kept = [*(event for event in kept[:middle] if not isinstance(event, StepFinished)), *kept[middle:]]
-        self._buffer = deque(kept)
+        self._backlog.add(events)
 
 
 def _pickled(net: Any) -> bytes | None:

@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DistributedSampler
 
 import lab
-from lab import data, nets
+from lab import backlog, data, nets
 from lab.events import (
     Evaluated,
     GraphTraced,
@@ -412,8 +412,8 @@ def test_a_loop_that_was_left_can_be_taken_up_again() -> None:
 
 
 def test_an_abandoned_loop_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lab.run, "MAX_BUFFERED", 50)
-    monkeypatch.setattr(lab.run, "READER_SECONDS", 0.2)
+    monkeypatch.setattr(backlog, "MAX_EVENTS", 50)
+    monkeypatch.setattr(backlog, "READER_SECONDS", 0.2)
     with lab.start(lab.Experiment(steps=60)) as run:
         abandoned = iter(run)
         next(abandoned)

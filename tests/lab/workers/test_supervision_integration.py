@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 import lab
+from lab import backlog
 from lab.events import ParametersSummed, RunFinished, RunStarted, Span, StepFinished
 from tests.lab.workers.cases import experiment
 
@@ -230,14 +231,14 @@ def test_ranks_that_print_ten_megabytes_are_not_held_up(tmp_path: Path) -> None:
 
 
 def test_a_flood_of_events_from_eight_ranks_loses_nothing_that_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody reads: spans give way, but no step of any rank, no checksum, and not the last words."""
+    """Nobody reads: spans and checksums give way, but `state` knows every step, and the last words come."""
     limit = 400
-    monkeypatch.setattr(lab.run, "MAX_BUFFERED", limit)
+    monkeypatch.setattr(backlog, "MAX_EVENTS", limit)
     most = 0
     steps = 25
     with lab.start(experiment("cpu", 8, steps=steps)) as run:
         while not run.wait(0.01):
-            most = max(most, len(run._buffer))
+            most = max(most, len(run._backlog))
         assert run.result().state == "finished"
     assert run.state.step == steps
     assert {rank: len(series) for rank, series in run.state.loss.items()} == dict.fromkeys(range(8), steps)
@@ -249,13 +250,13 @@ def test_a_flood_of_events_from_eight_ranks_loses_nothing_that_is_promised(monke
 
 def test_a_slow_reader_holds_up_reports_and_not_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that takes an event now and then gets all of them; the ranks are done long before it is."""
-    monkeypatch.setattr(lab.run, "MAX_BUFFERED", 20)
+    monkeypatch.setattr(backlog, "MAX_EVENTS", 20)
     steps, most, left = 30, 0, 0
     seen: list[object] = []
     with lab.start(experiment("cpu", 4, steps=steps)) as run:
         for event in run:
             seen.append(event)
-            most = max(most, len(run._buffer))
+            most = max(most, len(run._backlog))
             if all(position.phase == "done" for position in run.positions()):
                 left = left or steps * 4 - sum(isinstance(event, StepFinished) for event in seen)
             time.sleep(0.001)
