@@ -215,7 +215,7 @@ def test_auto_waits_for_a_run_unless_times_are_modelled(opened: Opened) -> None:
     expect(page.locator(".lab-says-more")).to_contain_text("measured when the run starts")
     assert on(page, "vgpu:0") == ["conv1"]
     layers = {"conv1": "vgpu:0", "conv2": "vgpu:0", "fc1": "vgpu:0", "fc2": "vgpu:1"}
-    placed = {"method": "auto", "layers": layers, "reason": "Balanced."}
+    placed = {"method": "auto", "layers": layers, "reason": "Balanced.", "devices": ["vgpu:0", "vgpu:1"]}
     page.evaluate("placed => board.measured({ placed, layers: { conv1: { share: 0.46 } } })", placed)
     expect(root).to_have_attribute("data-settled", "true")
     assert on(page, "vgpu:0") == ["conv1", "conv2", "fc1"]

@@ -94,15 +94,17 @@ def test_no_value_from_a_client_gets_past_the_checks(changes: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("net", nets.NAMES)
-def test_the_panel_lists_the_layers_of_every_net(net: str) -> None:
-    panel = forms.panel(net, ["vgpu:0", "vgpu:1"], factory.PLACEMENT)
-    assert panel["layers"] == list(nets.layer_names(net, nets.REGISTRY[net].default_data))
-    assert panel["chosen"] == (factory.PLACEMENT if net == "net" else "even")
+def test_the_board_has_the_layers_of_every_net(net: str) -> None:
+    board = form(net=net).board(DEFAULT)
+    assert board is not None
+    assert [layer["path"] for layer in board["layers"]] == list(nets.layer_names(net, nets.REGISTRY[net].default_data))
+    assert board["chosen"] == (factory.PLACEMENT if net == "net" else "even")
 
 
 def test_layers_move_off_a_device_that_is_gone() -> None:
-    panel = forms.panel("net", ["vgpu:0"], factory.PLACEMENT)
-    assert set(panel["chosen"].values()) == {"vgpu:0"}
+    board = form(virtual=1).board(DEFAULT)
+    assert board is not None
+    assert set(board["chosen"].values()) == {"vgpu:0"}
 
 
 class TestRanks:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from lab.events import Event, GraphTraced, Paused
 from lab.experiment import Experiment
 from lab.state import RunState
@@ -73,10 +75,9 @@ def test_the_frame_has_data_source_code_and_layers() -> None:
         "simulated clock",
     ]
     assert eval_experiment(frame["code"]) == DEFAULT
-    assert frame["layers"]["conv1"]["device"] == "vgpu:0"
     # conv1 takes 440 µs of the 1,100 in which layers compute.
-    assert frame["layers"]["conv1"]["about"] == "260 params · 18 MFLOP · 40% of time"
-    assert frame["layers"]["conv1"]["title"].startswith("260 parameters, 18 MFLOP forward in one step, 40% of the time")
+    assert frame["board"]["layers"]["conv1"]["share"] == pytest.approx(0.4)
+    assert frame["board"]["placed"]["layers"] == factory.PLACEMENT
 
 
 def test_wall_time_is_called_that_beside_simulated_times() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -12,8 +13,9 @@ import pytest
 
 from lab.errors import RunError
 from lab.experiment import Experiment
+from tests.widgets import events_factory as factory
 from tests.widgets.fakes import FakeRun
-from tests.widgets.forms_factory import DEFAULT, VALUES
+from tests.widgets.forms_factory import DEFAULT, VALUES, form
 from widgets.web import static, text
 from widgets.web.page import Handlers, build
 from widgets.web.sessions import Sessions
@@ -121,16 +123,48 @@ def test_choosing_theme_and_step(sessions: Sessions) -> None:
 
 def test_arranging_follows_net_and_devices(sessions: Sessions) -> None:
     do = Handlers(DEFAULT, sessions, patience_seconds=0)
-    panel, *others = do.arrange("model_parallel", "resnet18", 3, ["cpu"], {"chosen": "auto"})
-    assert panel.value["devices"] == ["vgpu:0", "vgpu:1", "vgpu:2", "cpu"]
-    assert "layer1.0" in panel.value["layers"]
-    assert [panel.visible, *(control.visible for control in others)] == [True, True, False, True, True, False, False]
-    alone = do.arrange("single", "net", 2, [], None)
+
+    def arranged(**changes: Any) -> tuple[Any, ...]:
+        return do.arrange(tab("a"), *dataclasses.astuple(form(**changes)))
+
+    board, *others = arranged(net="resnet18", virtual=3, real=["cpu"], panel={"chosen": "auto"})
+    assert [lane["name"] for lane in board.value["devices"]] == ["vgpu:0", "vgpu:1", "vgpu:2", "cpu"]
+    assert "layer1.0" in [layer["path"] for layer in board.value["layers"]]
+    assert (board.value["chosen"], board.value["can_add"], board.value["removable"]) == ("auto", True, "vgpu:2")
+    assert [board.visible, *(control.visible for control in others)] == [True, True, False, True, True, False, False]
+    alone = arranged(strategy="single")
     assert [control.visible for control in alone] == [False, False, True, False, False, False, False]
-    copies = do.arrange("data_parallel", "resnet18", 2, [], None)
-    assert [control.visible for control in copies] == [False, True, False, False, True, False, False]
-    ranks = do.arrange("ddp", "resnet18", 2, [], None)
-    assert [control.visible for control in ranks] == [False, False, False, True, True, True, True]
+    copies = arranged(strategy="data_parallel", net="resnet18")
+    assert [control.visible for control in copies] == [True, True, False, False, True, False, False]
+    assert [lane["samples"] for lane in copies[0].value["copies"]] == [32, 32]
+    ranks = arranged(strategy="ddp", net="resnet18")
+    assert [control.visible for control in ranks] == [True, False, False, True, True, True, True]
+    assert [lane["name"] for lane in ranks[0].value["copies"]] == ["Rank 0 · cpu", "Rank 1 · cpu"]
+    split = arranged(strategy="ddp", each="split")[0].value
+    assert (split["copies"], split["fixed"]) == (None, True)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"batch_size": None}, {"batch_size": -3}, {"lr": None, "seed": -1}, {"microbatches": 7}, {"panel": 3}]
+)
+def test_the_board_is_there_whatever_else_is_wrong(sessions: Sessions, changes: dict[str, Any]) -> None:
+    board = Handlers(DEFAULT, sessions).arrange(tab("a"), *dataclasses.astuple(form(**changes)))[0]
+    assert [layer["path"] for layer in board.value["layers"]] == list(factory.PLACEMENT)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"net": "nett"}, {"net": []}, {"virtual": "two"}, {"virtual": 0}, {"strategy": {}}]
+)
+def test_there_is_no_board_of_nothing(sessions: Sessions, changes: dict[str, Any]) -> None:
+    assert Handlers(DEFAULT, sessions).arrange(tab("a"), *dataclasses.astuple(form(**changes)))[0].visible is False
+
+
+def test_the_board_adds_and_removes_virtual_gpus(sessions: Sessions) -> None:
+    do = Handlers(DEFAULT, sessions)
+    assert [do.resize(2, gr.EventData(None, {"by": by})) for by in (1, -1)] == [3, 1]
+    assert do.resize(8, gr.EventData(None, {"by": 1})) == 8
+    for virtual, data in ((2, {"by": 100}), (2, None), ("2", {"by": 1})):
+        assert do.resize(virtual, gr.EventData(None, data)) == gr.skip()
 
 
 def test_every_default_can_be_built(sessions: Sessions) -> None:
@@ -154,8 +188,10 @@ def test_every_colour_variable_is_defined() -> None:
     import re
 
     css = static.css()
-    used = set(re.findall(r"var\((--lab-[\w-]+)\)", css + static.read("panel.js")))
-    defined = set(re.findall(r"(--lab-[\w-]+):", css)) | {"--lab-device"}
+    used = set(re.findall(r"var\((--lab-[\w-]+)\)", css))
+    defined = set(re.findall(r"(--lab-[\w-]+):", css)) | {
+        f"--lab-{name}" for name in ("device", "nth", "lines", "thick")
+    }
     assert used <= defined
 
 

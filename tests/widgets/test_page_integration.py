@@ -152,6 +152,40 @@ def test_stop_and_start_again_with_other_values(open_tab: Callable[[], Tab], ser
     assert list(run.state.placed.layers.values()) == ["vgpu:0", "vgpu:0", "vgpu:1", "vgpu:1"]
 
 
+def test_a_layer_that_moves_starts_the_run_anew(open_tab: Callable[[], Tab], served: Served) -> None:
+    tab = open_tab()
+    tab.running()
+    page = tab.page
+    expect(page.locator(".lab-lane").first.locator(".lab-busy")).to_have_text(re.compile(r"busy \d+%"))
+    (first,) = served.sessions.live()
+    chip = page.locator("[data-layer=conv2] .lab-hold").bounding_box()
+    lane = page.locator(".lab-lane[data-device='vgpu:0'] header").bounding_box()
+    assert chip is not None
+    assert lane is not None
+    page.mouse.move(chip["x"] + 30, chip["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(lane["x"] + 60, lane["y"] + 8, steps=4)
+    page.mouse.up()
+    # at once on the board, a moment later in the run
+    expect(page.locator(".lab-wire")).to_contain_text("81,920 bytes forward, 81,920 back", timeout=1000)
+    expect(page.locator(".lab-says-more")).to_have_text("Restarting with the new placement")
+    until(lambda: first.done and bool(served.sessions.live()))
+    tab.running()
+    expect(page.locator(".lab-says-more")).to_have_text("")
+    (second,) = served.sessions.live()
+    assert second.experiment.placement == {"fc1": "vgpu:1", "fc2": "vgpu:1", "*": "vgpu:0"}
+
+    # What is stopped stays so until Start.
+    page.click("#lab-stop")
+    expect(page.locator("[data-status]")).to_have_text(re.compile("Stopped after"))
+    page.get_by_role("button", name="+ device").click()
+    expect(page.locator(".lab-lane")).to_have_count(3)
+    page.get_by_role("button", name="Even", exact=True).click()
+    expect(page.locator(".lab-lane[data-device='vgpu:2'] .lab-chip")).not_to_have_count(0)
+    page.wait_for_timeout(600)
+    assert served.sessions.live() == []
+
+
 def test_tabs_are_independent_and_closing_one_stops_its_run(open_tab: Callable[[], Tab], served: Served) -> None:
     first, second = open_tab(), open_tab()
     first.running()

@@ -9,7 +9,7 @@
 // placement, moved})` and need not answer. `onDevices(+1 | -1)`, where given, asks the host for a device more or less.
 import { draggable } from "./drag.js";
 import { drawBrackets, drawChip, drawLane, drawMemory, make, makeChip, makeGap, makeLane, makeWire, write } from "./lanes.js";
-import { complete, crossingBytes, crossings, fill, history, humanBytes, memory, moved } from "./model.js";
+import { complete, concerns, crossingBytes, crossings, fill, history, humanBytes, memory, moved } from "./model.js";
 
 let mounted = 0; // for ids that are unique in a page with several
 
@@ -31,7 +31,8 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
   root.replaceChildren(lanes, total, bar, note, hint, live);
 
   let state = null;
-  let figures = {};
+  let figures = {}; // what the latest run has found
+  let found = {}; // the same, if it is about these layers
   let said = "";
   let last = null; // the placement on the screen
   const chips = new Map(); // layer -> element
@@ -43,9 +44,9 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
   function placed() {
     const { chosen, suggested } = state;
     if (typeof chosen === "object") return { placement: chosen, settled: true };
-    const run = figures.placed;
-    if (run?.method === chosen && complete(state, run.layers)) return { placement: run.layers, settled: true };
     if (suggested[chosen]) return { placement: suggested[chosen], settled: true };
+    const run = found.placed;
+    if (run?.method === chosen && concerns(state, found, true)) return { placement: run.layers, settled: true };
     return { placement: complete(state, last) ? last : suggested.even, settled: false };
   }
 
@@ -59,7 +60,7 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
   /** Moves layers to a device, and tells a screen reader. */
   function move(paths, device) {
     const going = paths.filter((path) => last[path] !== device);
-    if (!going.length || state.copies) return;
+    if (!going.length || root.dataset.locked === "true") return;
     choose(moved(state, last, going, device), going);
     announce(fill(words.moved, { layers: going.join(", "), device }));
   }
@@ -76,10 +77,11 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
   function draw() {
     const before = positions();
     const focused = document.activeElement;
+    found = concerns(state, figures) ? figures : {};
     const { placement, settled } = placed();
     last = placement;
     root.dataset.settled = String(settled);
-    root.dataset.locked = String(Boolean(state.copies));
+    root.dataset.locked = String(Boolean(state.copies) || Boolean(state.fixed));
     root.classList.toggle("lab-many", state.layers.length > 9);
     drawLanes();
     if (!state.copies) drawChips();
@@ -105,7 +107,7 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
         {
           ...about,
           removable: Boolean(onDevices) && name === state.removable,
-          busy: figures.devices?.[about.device ?? name]?.busy,
+          busy: found.devices?.[about.device ?? name]?.busy,
           bytes: state.copies ? about.memory_bytes : needed[name],
           note: state.copies ? about.note : empty,
         },
@@ -123,7 +125,7 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
       const { path } = layer;
       if (!chips.has(path)) chips.set(path, makeChip(path, hintId));
       const chip = chips.get(path);
-      const share = figures.layers?.[path]?.share ?? layer.share ?? null;
+      const share = found.layers?.[path]?.share ?? layer.share ?? null;
       drawChip(chip, { ...layer, share }, last[path], state, words);
       chip.firstChild.setAttribute("aria-pressed", String(selected.has(path)));
       const list = rows.get(last[path])?.querySelector(".lab-chips");
@@ -153,7 +155,7 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
   }
 
   function drawTools(settled) {
-    bar.hidden = Boolean(state.copies);
+    bar.hidden = root.dataset.locked === "true";
     for (const name of ["even", "auto"]) buttons[name].setAttribute("aria-pressed", String(state.chosen === name));
     buttons.undo.disabled = !undo.canUndo;
     buttons.redo.disabled = !undo.canRedo;
@@ -161,7 +163,7 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
     const over = [...rows.values()].find((lane) => lane.dataset.fits === "over");
     const warning = over ? fill(words.will_not_fit, { device: over.dataset.device }) : "";
     note.classList.toggle("lab-warning", Boolean(warning));
-    const waiting = state.chosen === "auto" ? (settled ? (figures.placed?.reason ?? "") : words.measured_at_start) : "";
+    const waiting = state.chosen === "auto" ? (settled ? (found.placed?.reason ?? "") : words.measured_at_start) : "";
     write(note, said || warning || state.refused || state.note || waiting);
   }
 
@@ -286,7 +288,6 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
         undo.clear();
         selected.clear();
         last = null;
-        figures = {};
       }
       if (state && Boolean(state.copies) !== Boolean(next.copies)) rows.forEach((lane) => lane.remove()), rows.clear();
       state = next;

@@ -8,6 +8,7 @@
 //   chosen   {layer: device} | "even" | "auto"
 //   suggested {even: {layer: device}, auto: {layer: device} | null}        null: only a run can tell
 //   copies   null | [{name, device, title, simulated, samples, note, memory_bytes, capacity_bytes}]: every lane holds all
+//   fixed    true when the layers are placed and nothing may be moved
 //   removable  the device that may be taken away, can_add whether one may be added; refused, note  sentences
 
 /** Node -> device, for the layers and for what follows them. */
@@ -61,6 +62,14 @@ export function fits(bytes, capacity) {
 export const complete = (state, placement) =>
   Boolean(placement) &&
   state.layers.every(({ path }) => state.devices.some((device) => device.name === placement[path]));
+
+/** Whether what a run has found is about the layers on the board, and about its devices too. */
+export function concerns(state, figures, devices = false) {
+  const { placed } = figures;
+  if (!placed || Boolean(placed.whole) !== Boolean(state.copies)) return false;
+  const mine = Object.keys(placed.layers).length === state.layers.length && state.layers.every(({ path }) => path in placed.layers);
+  return mine && (!devices || placed.devices?.join() === state.devices.map(({ name }) => name).join());
+}
 
 /** The placement with some layers on another device; the layers in their order. */
 export function moved(state, placement, paths, device) {

@@ -56,7 +56,15 @@ def measured(run: RunState) -> dict[str, Any]:
     return {
         "layers": {path: {"share": ns / whole} for path, ns in spent.items()} if whole else {},
         "devices": {name: {"busy": share} for name, share in busy.items()},
-        "placed": {"method": placed.method, "layers": dict(placed.layers), "reason": placed.reason} if placed else None,
+        "placed": placed
+        and {
+            "method": placed.method,
+            "layers": dict(placed.layers),
+            "reason": placed.reason,
+            "devices": list(run.device_names),
+            # Every device or rank holds all layers.
+            "whole": bool(placed.copies) or (run.world_size > 1 and len(set(placed.layers.values())) == 1),
+        },
     }
 
 
@@ -132,8 +140,11 @@ def _suggested(drawn: Outline, capacities: Mapping[str, int]) -> tuple[dict[str,
 def _chosen(drawn: Outline, own: tuple[str, ...], chosen: Any) -> Any:
     if not isinstance(chosen, Mapping):
         return chosen if chosen in ("even", "auto") else "even"
+    written = all(isinstance(word, str) for pair in chosen.items() for word in pair)
+    if not written or len(chosen) > len(drawn.layers):
+        return "even"
     placed = placement.resolve(chosen, drawn.layers)
-    if len(placed) < len(drawn.layers) or len(chosen) > len(drawn.layers):
+    if len(placed) < len(drawn.layers):
         return "even"
     return {path: device if device in own else own[0] for path, device in placed.items()}
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lab import nets, placement, readiness, strategies
 from lab.errors import ExperimentError, Problem
 from lab.experiment import Experiment
 from lab.vgpu import profiles
+from widgets import board
 from widgets.web import text
 
 MAX_RANKS = 4
@@ -59,7 +61,7 @@ class Form:
     device: Any
     """The one device of a strategy that uses one."""
     panel: Any
-    """The placement panel's value, see `panel`."""
+    """The placement panel's value, see `widgets.board.state`."""
     batch_size: Any
     microbatches: Any
     length: Any
@@ -112,9 +114,18 @@ class Form:
             raise ExperimentError(problems)
         return experiment
 
-    def devices(self) -> list[str]:
-        """The devices that the controls name; `[]` when they make no sense."""
-        return self._listed([]) if takes_several(self.strategy) else [str(self.device)]
+    def board(self, default: Experiment) -> dict[str, Any] | None:
+        """What the placement board shows: the net's layers and the devices of now. Numbers that make no sense are as
+        in the default; None when the net or the devices are at fault, or when there is one device to use."""
+        if not (takes_several(self.strategy) or takes_ranks(self.strategy)):
+            return None
+        chosen = self.panel.get("chosen") if isinstance(self.panel, dict) else None
+        blank = {"panel": {"chosen": "even"}, "microbatches": 1, "length": 1, "lr": 0.01, "seed": 0}
+        numbers = {"batch_size": default.batch_size, "bucket_mb": FIRST_BUCKET_MB, "trouble": "none"}
+        for form in (replace(self, **blank), replace(self, **blank, **numbers)):
+            with contextlib.suppress(ExperimentError):
+                return _panel(form.experiment(default), None if takes_ranks(self.strategy) else chosen)
+        return None
 
     def _of_ranks(self, problems: list[Problem]) -> dict[str, Any]:
         """The fields of a strategy with several ranks."""
@@ -210,21 +221,6 @@ def _layers(net: str) -> tuple[str, ...]:
     return nets.layer_names(net, nets.REGISTRY[net].default_data)
 
 
-def panel(net: Any, devices: list[str], chosen: Any) -> dict[str, Any]:
-    """The placement panel's value: `{"layers": [...], "devices": [...], "chosen": {layer: device} | "even" | "auto"}`.
-
-    Layers whose device is gone go to the first device that is left; a net that has other layers starts with `even`.
-    """
-    names = layers(net)
-    if isinstance(chosen, dict):
-        placed = chosen if set(chosen) == set(names) else {}
-        kept = {name: placed[name] if placed[name] in devices else (devices or [""])[0] for name in names if placed}
-        chosen = kept or "even"
-    elif chosen not in ("even", "auto"):
-        chosen = "even"
-    return {"layers": list(names), "devices": devices, "chosen": chosen}
-
-
 def values(experiment: Experiment) -> list[Any]:
     """What the controls show for an Experiment, in the order of `CONTROLS`."""
     several, ranks = takes_several(experiment.strategy), takes_ranks(experiment.strategy)
@@ -252,10 +248,17 @@ def values(experiment: Experiment) -> list[Any]:
 
 
 def first_panel(experiment: Experiment) -> dict[str, Any]:
-    """The panel for an Experiment's placement; for one that places no layers, what the page offers when it does."""
-    if not takes_placement(experiment.strategy):
-        return panel(experiment.net, ["vgpu:0", "vgpu:1"], "even")
-    chosen: Any = experiment.placement or "even"
-    if isinstance(chosen, Mapping):
-        chosen = placement.resolve(chosen, layers(experiment.net))
-    return panel(experiment.net, list(experiment.devices), chosen)
+    """The placement board's value for an Experiment; for one of a single device, what the page offers for several."""
+    if not (takes_several(experiment.strategy) or takes_ranks(experiment.strategy)):
+        experiment = Experiment(strategy="model_parallel", net=experiment.net, batch_size=experiment.batch_size)
+    return _panel(experiment, None)
+
+
+def _panel(experiment: Experiment, chosen: Any) -> dict[str, Any]:
+    virtual = [name for name in experiment.devices if name.startswith("vgpu")]
+    placing = takes_placement(experiment.strategy)
+    return board.state(experiment, chosen) | {
+        "can_add": placing and len(virtual) < MAX_VIRTUAL,
+        "removable": virtual[-1] if placing and virtual and len(experiment.devices) > 1 else "",
+        "fixed": not placing,
+    }

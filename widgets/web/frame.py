@@ -19,8 +19,8 @@ from lab.events import RankFailed
 from lab.experiment import Experiment
 from lab.stacks import readable
 from lab.state import KEPT_STEPS, RunState
-from widgets import figures
-from widgets.figures import clock_time, duration, human_bytes, human_count
+from widgets import board, figures
+from widgets.figures import clock_time, duration, human_bytes
 from widgets.web import takeaway, text
 from widgets.web.advice import says
 from widgets.web.sessions import Session
@@ -92,8 +92,7 @@ class Painter:
                 "says": says(state),
                 "lesson": strategies.REGISTRY[self._experiment.strategy].lesson,
                 **self._texts,
-                "layers": _layers(state),
-                "placed": {"method": state.placed.method, "reason": state.placed.reason} if state.placed else None,
+                "board": board.measured(state),
                 "alert": _problems(session) or _failure(state),
             }
         return json.dumps(takeaway.finite(frame), ensure_ascii=False, separators=(",", ":"))
@@ -197,29 +196,6 @@ def _steps(state: RunState) -> list[int]:
     """The steps among which the timeline can go, once it stands still."""
     still = state.finished or state.paused
     return sorted(step for step in state.spans if step < state.step)[-KEPT_STEPS:] if still else []
-
-
-def _layers(state: RunState) -> dict[str, dict[str, str]]:
-    """Layer -> its device and what is known of it."""
-    placed = state.placed.layers if state.placed else {}
-    nodes = {node.name: node for node in state.graph.nodes} if state.graph else {}
-    whole = sum(sum(state.layers[name].values()) for name in placed if name in state.layers)
-    known = {}
-    for name, device in placed.items():
-        parts, more = [], []
-        node = nodes.get(name)
-        if node is not None and node.parameters:
-            parts.append(text.PARAMETERS.format(count=human_count(node.parameters).strip()))
-            more.append(text.ALL_PARAMETERS.format(count=node.parameters))
-        if node is not None and node.forward_flops:
-            parts.append(text.FLOPS.format(count=human_count(node.forward_flops)))
-            more.append(text.FORWARD_FLOPS.format(count=human_count(node.forward_flops)))
-        if whole and name in state.layers:
-            share = sum(state.layers[name].values()) / whole
-            parts.append(text.LAYER_SHARE.format(share=share))
-            more.append(text.SHARE_OF_LAYERS.format(share=share))
-        known[name] = {"device": device, "about": " · ".join(parts), "title": ", ".join(more)}
-    return known
 
 
 _NOTHING_MORE: dict[str, Any] = {"advice": "", "others": [], "traceback": ""}

@@ -127,26 +127,28 @@ class Handlers:
             session.step = chosen["step"] if isinstance(chosen["step"], int) else None
         return self._painter(session).paint(session)
 
-    def arrange(self, strategy: Any, net: Any, virtual: Any, real: Any, panel: Any) -> tuple[Any, ...]:
-        """Net, strategy or devices changed: the panel gets the layers and devices of now."""
-        several, placing, ranks = (
-            forms.takes_several(strategy),
-            forms.takes_placement(strategy),
-            forms.takes_ranks(strategy),
-        )
-        rest = dict.fromkeys(forms.CONTROLS[4:])
-        names = forms.Form(strategy, net, virtual, real, **rest).devices() if several else []
-        chosen = panel.get("chosen") if isinstance(panel, dict) else None
-        entry = nets.REGISTRY.get(net) if isinstance(net, str) else None
+    def arrange(self, request: gr.Request, *values: Any) -> tuple[Any, ...]:
+        """Net, strategy, devices or batch changed: the board gets the layers and devices of now."""
+        form = forms.Form(*values)
+        several, ranks = forms.takes_several(form.strategy), forms.takes_ranks(form.strategy)
+        board = form.board(self._session(request).base or self.default)
+        entry = nets.REGISTRY.get(form.net) if isinstance(form.net, str) else None
         return (
-            gr.HTML(forms.panel(net, names, chosen), visible=True) if placing else gr.HTML(visible=False),
+            gr.HTML(board, visible=True) if board else gr.HTML(visible=False),
             gr.Column(visible=several),
             gr.Dropdown(visible=not several and not ranks),
-            gr.Number(visible=forms.takes_microbatches(strategy)),
+            gr.Number(visible=forms.takes_microbatches(form.strategy)),
             gr.Markdown(visible=(several or ranks) and entry is not None and entry.batch_norm),
             gr.Column(visible=ranks),
             gr.Dropdown(visible=ranks),
         )
+
+    def resize(self, virtual: Any, event: gr.EventData) -> Any:
+        """The board asks for a virtual GPU more or less."""
+        chosen = event._data if isinstance(event._data, dict) else {}
+        if virtual not in range(forms.MAX_VIRTUAL + 1) or chosen.get("by") not in (1, -1):
+            return gr.skip()
+        return min(forms.MAX_VIRTUAL, max(0, int(virtual) + chosen["by"]))
 
     def leave(self, request: gr.Request) -> None:
         self.sessions.free(str(request.session_hash))
@@ -258,14 +260,16 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
         opened = "() => [window.parallelLabTheme(), window.location.search]"
         page.load(do.open, [theme, query], [*shown, *values], js=opened, trigger_mode="multiple", **QUIET)
         controls.start.click(do.start, values, shown, trigger_mode="multiple", **QUIET)
+        controls.panel.submit(do.start, values, shown, trigger_mode="multiple", **QUIET)
+        controls.panel.edit(do.resize, [controls.virtual], [controls.virtual], **QUIET)
         controls.stop.click(do.stop, None, [bench, controls.stop], **QUIET)
         controls.pause.click(do.pause, None, [bench], **QUIET)
         controls.step.click(do.step, None, [bench], trigger_mode="multiple", **QUIET)
         bench.select(do.choose, None, [bench], trigger_mode="multiple", **QUIET)
         gr.on(
-            [strategy.change, controls.net.change, controls.virtual.change, controls.real.change],
+            [strategy.change, *(control.change for control in controls.arranging)],
             do.arrange,
-            [strategy, controls.net, controls.virtual, controls.real, controls.panel],
+            values,
             controls.arranged,
             trigger_mode="always_last",
             **QUIET,
@@ -304,24 +308,23 @@ class Controls:
                 self.bucket_mb = gr.Number(
                     default.bucket_cap_mb if ranks else forms.FIRST_BUCKET_MB, label=text.BUCKET, step=0.01
                 )
-            with gr.Column(visible=several, elem_id="lab-several") as self.several:
-                with gr.Row(elem_id="lab-devices"):
-                    self.virtual = gr.Slider(
-                        0, forms.MAX_VIRTUAL, virtual if several else 2, step=1, label=text.VIRTUAL_GPUS
-                    )
-                    self.real = gr.CheckboxGroup(
-                        [name for name, _ in here],
-                        value=[name for name in default.devices if not name.startswith("vgpu")] if several else [],
-                        label=text.REAL_DEVICES,
-                    )
-                self.panel = gr.HTML(
-                    forms.first_panel(default),
-                    visible=placing,
-                    html_template=static.read("panel.html"),
-                    js_on_load=static.panel_script(),
-                    apply_default_css=False,
-                    elem_id="lab-panel",
+            with gr.Column(visible=several, elem_id="lab-several") as self.several, gr.Row(elem_id="lab-devices"):
+                self.virtual = gr.Slider(
+                    0, forms.MAX_VIRTUAL, virtual if several else 2, step=1, label=text.VIRTUAL_GPUS
                 )
+                self.real = gr.CheckboxGroup(
+                    [name for name, _ in here],
+                    value=[name for name in default.devices if not name.startswith("vgpu")] if several else [],
+                    label=text.REAL_DEVICES,
+                )
+            self.panel = gr.HTML(
+                forms.first_panel(default),
+                visible=several or ranks,
+                html_template=static.read("panel.html"),
+                js_on_load=static.panel_script(),
+                apply_default_css=False,
+                elem_id="lab-panel",
+            )
         with gr.Column(elem_classes="lab-card"):
             gr.HTML(f"<h2>{text.RUN}</h2>", elem_classes="lab-title")
             with gr.Row(elem_id="lab-buttons"):
@@ -356,6 +359,11 @@ class Controls:
                 elem_classes="lab-note",
                 visible=nets.REGISTRY[default.net].batch_norm and (several or ranks),
             )
+
+    @property
+    def arranging(self) -> list[Any]:
+        """Controls that change what the board shows."""
+        return [self.net, self.virtual, self.real, self.batch_size, self.ranks, self.each]
 
     @property
     def arranged(self) -> list[Any]:

@@ -55,21 +55,6 @@ LEARNING_RATE = "Learning rate"
 SEED = "Seed"
 BATCH_NORM = "This net has batch norm: each part of a batch is normalised alone, so losses differ, rightly."
 
-# -- the placement panel
-EVEN = "Even"
-AUTO = "Auto"
-EVEN_HINT = "Cut the net so that each device gets about the same number of parameters"
-AUTO_HINT = "Cut the net so that each device gets about the same time, measured when the run starts"
-DECIDED_AT_START = "The devices are chosen when the run starts."
-PANEL = {
-    "even": EVEN,
-    "auto": AUTO,
-    "even_hint": EVEN_HINT,
-    "auto_hint": AUTO_HINT,
-    "at_start": DECIDED_AT_START,
-    "device_of": "Device of",
-}
-
 # -- instruments
 BENCH = {
     "title": TITLE,
@@ -172,12 +157,6 @@ SMALLER_BUCKETS = (
     "leave earlier."
 )
 MORE_COMPUTE = "A larger batch gives each rank more to compute per all-reduce."
-LAYER_SHARE = "{share:.0%} of time"
-SHARE_OF_LAYERS = "{share:.0%} of the time that all layers take, forward and backward, over the whole run"
-PARAMETERS = "{count} params"
-ALL_PARAMETERS = "{count:,} parameters"
-FLOPS = "{count}FLOP"
-FORWARD_FLOPS = "{count}FLOP forward in one step"
 
 # -- the server
 ADDRESS = "Parallel Lab is at {url} (Ctrl-C ends it)"

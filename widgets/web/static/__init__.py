@@ -7,6 +7,7 @@ import json
 import re
 from importlib import resources
 
+from widgets import board
 from widgets.figures import PALETTES, Theme
 from widgets.web import text
 
@@ -33,12 +34,13 @@ def bench() -> str:
 
 
 def panel_script() -> str:
-    return f"const words = {json.dumps(text.PANEL)};\n{read('panel.js')}"
+    """The placement board's core, and how it is held in the page."""
+    return f"const words = {json.dumps(board.WORDS)};\n{board.script()}\n{read('panel.js')}"
 
 
 def css() -> str:
     """The page's stylesheet, with the figures' colours as variables."""
-    return _variables("light", ":root") + _variables("dark", ".dark") + read("page.css")
+    return _variables("light", ":root") + _variables("dark", ".dark") + read("page.css") + board.css()
 
 
 def _variables(theme: Theme, selector: str) -> str:
