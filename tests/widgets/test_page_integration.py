@@ -30,7 +30,7 @@ def served() -> Iterator[Served]:
 class Tab:
     """A page in its own browser context, with what its console and network said."""
 
-    def __init__(self, browser: Browser, url: str) -> None:
+    def __init__(self, browser: Browser, url: str, query: str = "") -> None:
         self.context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE_MS)
@@ -39,7 +39,7 @@ class Tab:
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self._note(request.url, url))
-        self.page.goto(url)
+        self.page.goto(url + query)
 
     def _note(self, request: str, url: str) -> None:
         if not request.startswith((url, "data:", "blob:")):
@@ -198,6 +198,34 @@ def test_tabs_are_independent_and_closing_one_stops_its_run(open_tab: Callable[[
     (run,) = served.sessions.live()
     second.page.close()
     until(lambda: run.done)
+
+
+def test_a_link_opens_the_page_on_its_experiment(browser: Browser, served: Served) -> None:
+    query = "strategy=model_parallel&placement.conv1=vgpu:1&placement.*=vgpu:0&batch_size=32&seed=7&steps=99999&lr=0.5"
+    tab = Tab(browser, served.url, f"?{query}")
+    tab.running()
+    page = tab.page
+    (run,) = served.sessions.live()
+    wanted = Experiment.from_query(query)
+    assert run.experiment == wanted
+    expect(page.locator("#lab-batch input")).to_have_value("32")
+    expect(page.locator("[data-layer=conv1] select")).to_have_value("vgpu:1")
+    page.locator(".lab-code summary").click()
+    page.click("[data-copy=link]")
+    assert Experiment.from_query(page.locator("[data-code]").inner_text().partition("?")[2]) == wanted
+    with page.expect_download() as download:
+        page.click("[data-download]")
+    assert '"file": "parallel-lab run"' in download.value.path().read_text(encoding="utf-8")
+    page.click("#lab-start")
+    until(lambda: run.done)
+    until(lambda: [each.experiment for each in served.sessions.live()] == [wanted])
+    other = Tab(browser, served.url, "?seed=-1")
+    expect(other.page.locator("[data-alert]")).to_contain_text("Seed: '-1' is not allowed")
+    other.running()
+    for each in (tab, other):
+        each.context.close()
+        assert each.errors == []
+    until(lambda: not served.sessions.live())
 
 
 def test_dark_and_another_net(open_tab: Callable[[], Tab]) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
 from lab.errors import ExperimentError, Problem
 from lab.experiment import Experiment
 from tests.widgets.fakes import FakeRun
-from widgets.web.sessions import SILENT_SECONDS, Sessions
+from widgets.web.frame import Painter
+from widgets.web.leases import Budget, Leases
+from widgets.web.limits import Limits
+from widgets.web.sessions import SILENT_SECONDS, SWEEP_SECONDS, Sessions
 
 EXPERIMENT = Experiment()
 
@@ -115,3 +121,92 @@ def test_close_ends_every_run_and_the_sweeper(sessions: Sessions) -> None:
     sessions.close()
     assert all(run.closed.wait(5) for run in runs)
     assert "parallel-lab-sessions" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_run_ends_when_its_time_is_up(clock: Clock) -> None:
+    sessions = Sessions(FakeRun, clock, limits=Limits(seconds=0.05), leases=Leases(Budget(1, 4)))
+    run = sessions.start("a", EXPERIMENT)
+    assert run.wait(5)
+    assert sessions.get("a").time_is_up
+    until(lambda: sessions.leases.count() == (0, 0))
+    frame = json.loads(Painter("a", EXPERIMENT, run.state).paint(sessions.get("a")))
+    assert frame["status"]["text"].startswith("The run was stopped after")
+
+
+def test_a_lease_ends_with_its_run_and_the_next_in_line_gets_it() -> None:
+    sessions = Sessions(FakeRun, leases=Leases(Budget(1, 4)))
+    run = sessions.start("a", EXPERIMENT)
+    lease = sessions.ask("b", EXPERIMENT)
+    assert lease is not None
+    assert not lease.granted
+    assert sessions.ask("c", EXPERIMENT, in_line=False) is None
+    run.stop()
+    assert lease.wait(5)
+    sessions.start("b", EXPERIMENT, lease)
+    sessions.free("b")
+    until(lambda: sessions.leases.count() == (0, 0))
+
+
+def test_a_tab_that_closes_leaves_the_line() -> None:
+    sessions = Sessions(FakeRun, leases=Leases(Budget(1, 4)))
+    sessions.start("a", EXPERIMENT)
+    sessions.ask("b", EXPERIMENT)
+    waiting = sessions.ask("c", EXPERIMENT)
+    assert waiting is not None
+    assert sessions.leases.place(waiting) == 2
+    sessions.free("b")
+    assert sessions.leases.place(waiting) == 1
+    sessions.stop("c")
+    assert sessions.leases.count() == (1, 0)
+
+
+def test_a_failed_start_gives_its_lease_back() -> None:
+    def broken(experiment: Experiment) -> FakeRun:
+        raise OSError("no process can be started")
+
+    sessions = Sessions(broken, leases=Leases(Budget(1, 4)))
+    with pytest.raises(OSError, match="no process"):
+        sessions.start("a", EXPERIMENT)
+    assert sessions.leases.count() == (0, 0)
+
+
+def test_what_this_server_cannot_hold_is_refused() -> None:
+    sessions = Sessions(FakeRun, leases=Leases(Budget(1, 2, 10**9)))
+    with pytest.raises(ExperimentError, match=r"needs about 11\.\d GB of memory, and this server has 1\.0 GB"):
+        sessions.ask("a", Experiment(net="resnet18", batch_size=4096))
+    with pytest.raises(ExperimentError, match="3 worker processes are more than this server has room for, 2"):
+        sessions.ask("a", Experiment(strategy="ddp", world_size=3, batch_size=63))
+    assert sessions.leases.count() == (0, 0)
+
+
+def test_a_tab_belongs_to_the_browser_that_was_first(monkeypatch: pytest.MonkeyPatch, sessions: Sessions) -> None:
+    assert sessions.claim("a", "ada")
+    assert sessions.claim("a", "ada")
+    assert not sessions.claim("a", "grace")
+    token = sessions.get("a").token
+    assert sessions.owns(token, "ada")
+    assert not sessions.owns(token, "grace")
+    monkeypatch.setattr("widgets.web.sessions.MOST_TABS", 1)
+    assert sessions.full
+    assert not sessions.claim("b", "grace")
+    assert len(sessions) == 1
+
+
+def test_a_tab_that_says_it_is_there_stays(sessions: Sessions, clock: Clock) -> None:
+    sessions.start("a", EXPERIMENT)
+    token = sessions.get("a").token
+    for _ in range(10):
+        clock.seconds += 10
+        sessions.alive(token)
+        assert sessions.sweep() == 0
+    # Silence, and the sweep's pace, end it within a minute.
+    assert SILENT_SECONDS + SWEEP_SECONDS <= 60
+    clock.seconds += SILENT_SECONDS + 1
+    assert sessions.sweep() == 1
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)

@@ -24,7 +24,9 @@ class Visitor:
     """
 
     def __init__(self, url: str, auth: tuple[str, str] | None = None, drawing: bool = True) -> None:
-        self.http = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(30, read=None), auth=auth)
+        # The server ends connections that were idle for 5 s: a browser would ask again on a new one, httpx does not.
+        limits = httpx.Limits(keepalive_expiry=2)
+        self.http = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(30, read=None), auth=auth, limits=limits)
         self.key = secrets.token_hex(8)
         self.drawing = drawing
         self.frame: dict[str, Any] = {}

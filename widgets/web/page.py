@@ -22,6 +22,8 @@ from widgets.web.leases import Lease
 from widgets.web.sessions import Session, Sessions
 
 FRAME_SECONDS = 0.2
+FULL_PACE_RUNS = 4
+"""With more runs than these, each is drawn less often, so that drawing costs the server no more."""
 PATIENCE_SECONDS = 2.0
 """Longest wait for a tab to draw a frame before it gets the next."""
 LINE_SECONDS = 1.0
@@ -200,7 +202,7 @@ class Handlers:
                 status = run.state.status
                 yield frame, *(UNCHANGED if status == shown else CONTROLS_OF.get(status, UNCHANGED))
                 shown = status
-                run.wait(FRAME_SECONDS)
+                run.wait(FRAME_SECONDS * max(1.0, len(self.sessions.live()) / FULL_PACE_RUNS))
                 session.wait_drawn(self.patience_seconds)
         finally:
             # The browser is gone in the middle of a run: Gradio closes the generator.

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
+import psutil
 from gradio.routes import App
 from plotly.offline import get_plotlyjs
 from starlette.requests import Request
@@ -34,6 +35,8 @@ from widgets.web.sessions import Run, Sessions
 
 VANISHED_SECONDS = 45
 """After which the system cuts the connection to a client that does not answer any more."""
+LOW_PRIORITY = 10
+"""Niceness of the processes that train."""
 THREADS = 400
 """In which the page's functions run; one waits in each for every run that is watched and every tab in line."""
 FIRST_PORT, LAST_PORT = 7860, 7899
@@ -111,7 +114,7 @@ def serving(
     root_path = _root_path(sharing.root_path)
     port = _port(host, port)
     leases = Leases(sharing.budget) if sharing.budget is not None else None
-    sessions = Sessions(start or lab.start, limits=sharing.limits, leases=leases)
+    sessions = Sessions(start or _start_behind, limits=sharing.limits, leases=leases)
     if problems := sharing.limits.problems(experiment):
         raise ServeError(text.DEFAULT_REFUSED.format(problems="; ".join(map(str, problems))))
     blocks = page.build(experiment, sessions)
@@ -152,6 +155,22 @@ def serving(
     finally:
         sessions.close()
         _close(blocks)
+
+
+def _start_behind(experiment: Experiment) -> lab.Run:
+    """Starts a run whose processes let the page go before them where cores are short: those who only look must not wait
+    for those who train."""
+    run = lab.start(experiment)
+
+    def give_way() -> None:
+        while not run.pids and not run.wait(0.1):
+            pass
+        for pid in run.pids:
+            with contextlib.suppress(psutil.Error, OSError):
+                psutil.Process(pid).nice(LOW_PRIORITY)
+
+    threading.Thread(target=give_way, name="parallel-lab-give-way", daemon=True).start()
+    return run
 
 
 class _Guarded(App):
