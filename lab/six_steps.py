@@ -141,8 +141,8 @@ class SixSteps:
         """2. Copy the model: every rank begins with the same parameters."""
         if not self.copies:
             self.copies = [copy.deepcopy(self.net) for _ in range(self.ranks)]
-            settings = {"lr": self.experiment.lr, "momentum": self.experiment.momentum}
-            self._optimizers = [torch.optim.SGD(each.parameters(), **settings) for each in self.copies]
+            lr, momentum = self.experiment.lr, self.experiment.momentum
+            self._optimizers = [torch.optim.SGD(each.parameters(), lr=lr, momentum=momentum) for each in self.copies]
         self.before = _values(self.copies[0])
 
     def _gradients(self) -> None:
