@@ -35,9 +35,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=50)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        tempfile.tempdir = folder
         with lab.start(experiment("cpu", steps=1)) as run:
             run.result()
+        tempfile.tempdir = folder  # from here on, so that what multiprocessing keeps is not in it
         for where in chosen.where:
             rows = [row(kind, where, chosen.world_size, chosen.victim, Path(folder)) for kind in KINDS]
             title = f"Rank {chosen.victim} of {chosen.world_size} ({where})"
