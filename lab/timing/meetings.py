@@ -44,8 +44,9 @@ def meetings(spans: Iterable[Span]) -> list[Meeting]:
     groups: dict[tuple[str, int], list[Span]] = defaultdict(list)
     ordered: list[tuple[Span, tuple[str, int]]] = []
     for span in sorted((span for span in spans if span.kind == "collective"), key=lambda span: span.start_ns):
-        key = span.name, counts[span.rank, span.name]
-        counts[span.rank, span.name] += 1
+        name = span.name.partition(" (")[0]  # a rank adds what is special about its part, such as an emulated link
+        key = name, counts[span.rank, name]
+        counts[span.rank, name] += 1
         groups[key].append(span)
         ordered.append((span, key))
     found = []

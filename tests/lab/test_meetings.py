@@ -35,6 +35,14 @@ def test_the_nth_collective_of_a_name_is_the_same_one_everywhere() -> None:
     assert [(each.span.start_ns, each.joined_ns) for each in meetings(spans)] == [(0, 5), (5, 5), (20, 22), (22, 22)]
 
 
+def test_a_rank_whose_link_is_emulated_meets_the_others() -> None:
+    spans = [
+        span(0, "collective", "bucket 0", 10, 60),
+        span(1, "collective", "bucket 0 (emulated link)", 40, 90),
+    ]
+    assert [(each.joined_ns, each.last_rank) for each in meetings(spans)] == [(40, 1), (40, 1)]
+
+
 def test_a_rank_never_waits_beyond_the_end_of_its_own_part() -> None:
     (early, _) = meetings([span(0, "collective", "bucket 0", 0, 10), span(1, "collective", "bucket 0", 30, 40)])
     assert early.waited_ns == 10
