@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from lab.experiment import Experiment
 from lab.outline import outline
 from widgets import board
+from widgets.notebook import PlacementBoard
 
 pytestmark = pytest.mark.browser
 
@@ -231,19 +232,18 @@ def test_auto_waits_for_a_run_unless_times_are_modelled(opened: Opened) -> None:
 
 def test_a_lane_warns_before_the_memory_is_full_also_while_a_chip_hovers(opened: Opened) -> None:
     needed = sum(cost.memory_bytes for cost in outline(FIRST).costs)
-    page = opened(FIRST.replace(memory_mb=0.95 * needed / 1e6))
-    lane = page.locator(".lab-lane[data-device='vgpu:0']")
+    page = opened(FIRST.replace(memory_mb=0.95 * needed / 1e6, placement={"conv1": "vgpu:1", "*": "vgpu:0"}))
+    lane, other = (page.locator(f".lab-lane[data-device='vgpu:{index}']") for index in (0, 1))
     expect(lane).to_have_attribute("data-fits", "ok")
-    for layer in ("fc1", "fc2"):
-        drag(page, layer, "vgpu:0")
-    drag(page, "conv2", "vgpu:0", drop=False)
+    expect(other).to_have_attribute("data-fits", "tight")
+    expect(other.get_by_role("meter")).to_have_accessible_name(re.compile("^tight: about"))
+    drag(page, "conv1", "vgpu:0", drop=False)
     expect(lane).to_have_attribute("data-fits", "over")
     expect(lane.locator(".lab-memory")).to_contain_text("too much: about")
     page.keyboard.press("Escape")
-    expect(lane).to_have_attribute("data-fits", "tight")
-    expect(lane.get_by_role("meter")).to_have_accessible_name(re.compile("^tight: about"))
+    expect(lane).to_have_attribute("data-fits", "ok")
     page.mouse.up()
-    drag(page, "conv2", "vgpu:0")
+    drag(page, "conv1", "vgpu:0")
     expect(page.locator(".lab-warning")).to_contain_text("vgpu:0 has too little memory")
 
 
@@ -317,3 +317,43 @@ def test_no_motion_for_who_wants_none(opened: Opened) -> None:
     page = opened(reduced_motion="no-preference")
     chip(page, "conv1").locator(".lab-hold").press("ArrowDown")
     assert page.evaluate("document.getAnimations().length") > 0
+
+
+WIDGET = """<!doctype html><html lang="en"><title>Widget</title><body><div id="cell"></div><script type="module">
+{module}
+const values = {values};
+const heard = {{}};
+window.saved = 0;
+window.model = {{
+  get: (name) => values[name],
+  set: (name, value) => {{ values[name] = value; }},
+  save_changes: () => {{ window.saved += 1; }},
+  on: (names, listener) => names.split(" ").forEach((name) => ((heard[name] ??= []).push(listener))),
+  off: (names, listener) => names.split(" ").forEach((name) => {{
+    heard[name] = heard[name].filter((each) => each !== listener);
+  }}),
+  tell(name, value) {{ values[name] = value; (heard["change:" + name] ?? []).forEach((listener) => listener()); }},
+  left: () => Object.values(heard).flat().length,
+}};
+const el = document.getElementById("cell");
+window.close_ = (await widget.render({{ model, el }}));
+</script></body></html>"""
+
+
+def test_the_notebooks_adapter_speaks_with_its_model(opened: Opened) -> None:
+    widget = PlacementBoard(FIRST)
+    values = {name: getattr(widget, name) for name in ("words", "state", "figures", "chosen", "note", "theme")}
+    page = opened()
+    module = PlacementBoard._esm.replace("export default", "const widget =")
+    page.set_content(WIDGET.format(module=module, values=json.dumps(values)))
+    page.wait_for_function("typeof close_ === 'function'")
+    chip(page, "conv1").locator(".lab-hold").press("ArrowDown")
+    assert page.evaluate("model.get('chosen')") == dict.fromkeys(("conv1", "conv2", "fc1", "fc2"), "vgpu:1")
+    assert page.evaluate("saved") == 1
+    page.evaluate("placed => model.tell('chosen', placed)", values["chosen"])  # Python changes it
+    assert on(page, "vgpu:0") == ["conv1"]
+    page.evaluate("model.tell('note', 'Wait.')")
+    expect(page.locator(".lab-says-more")).to_have_text("Wait.")
+    page.evaluate("close_()")
+    expect(page.locator(".lab-lane")).to_have_count(0)
+    assert page.evaluate("model.left()") == 0
