@@ -52,8 +52,8 @@ export function memory(state, placement) {
   return needed;
 }
 
-// The need is known to about a third: gradients on their way through backward, which it leaves out, took up to a quarter
-// of the measured peaks. So the warning comes well before the capacity.
+// The need is an estimate: it leaves out gradients on their way through backward, which took a quarter of the peak in the
+// one lane where both were measured. So the warning comes early; it is no promise.
 const TIGHT = 0.7;
 
 /** "ok", "tight" from 70% of the capacity on, "over" beyond it. */
