@@ -36,7 +36,9 @@ class Ours:
     """A run that is paused between its turns."""
 
     def __init__(self, net: str, *, explain: bool = False) -> None:
-        self.run = lab.Run(lab.Experiment(net=net, strategy="ddp", world_size=WORLD_SIZE, epochs=1000), explain=explain)
+        self.run = lab.Run(
+            lab.Experiment(net=net, data="mnist", strategy="ddp", world_size=WORLD_SIZE, epochs=1000), explain=explain
+        )
         self._events = iter(self.run)
         self._paused_at(WARM_UP)
         self._pids = self.run.pids
