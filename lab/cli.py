@@ -1,13 +1,12 @@
 """The command line: parallel-lab run, scale, devices, calibrate, demo, serve.
 
-Exit codes: 0 finished, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 when the reader of a pipe went away.
+How they end is said in `lab.exit_codes`; demo and serve are in `lab.page_commands`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shlex
 import signal
 import sys
@@ -21,15 +20,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import lab
-from lab import checks, data, nets, strategies
-from lab.errors import DeviceError, ExperimentError, LabError, Problem
+from lab import checks, data, nets, page_commands, strategies
+from lab.errors import DeviceError, ExperimentError, Problem
+from lab.exit_codes import BAD_INPUT, FAILED, STOPPED, as_exit_codes
 from lab.vgpu import links, profiles
 
 if TYPE_CHECKING:
     from lab.experiment import Experiment
     from lab.run import Run
-
-FAILED, BAD_INPUT, STOPPED, PIPE_CLOSED = 1, 2, 130, 141
 
 app = typer.Typer(
     name="parallel-lab",
@@ -62,25 +60,6 @@ def _options(
     ] = False,
 ) -> None:
     """Place the layers of a net on devices, train it, and watch what every device does."""
-
-
-@contextmanager
-def _as_exit_codes() -> Iterator[None]:
-    """Errors that the lab raises on purpose become sentences on stderr; a reader that went away ends it quietly."""
-    try:
-        yield
-    except ExperimentError as error:
-        typer.echo(f"parallel-lab: {error}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
-    except LabError as error:
-        typer.echo(f"parallel-lab: {error}", err=True)
-        raise typer.Exit(FAILED) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(STOPPED) from None
-    except BrokenPipeError:
-        # What is still buffered goes nowhere, or Python would complain while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(PIPE_CLOSED) from None
 
 
 # -- run ---------------------------------------------------------------------------------------------------------
@@ -186,7 +165,7 @@ def run(
         "timeout_s": timeout_s,
     }
     figures = {"bandwidth_gb_per_s": link_bandwidth, "latency_us": link_latency}
-    with _as_exit_codes():
+    with as_exit_codes():
         experiment = _experiment(_given(options), place or [], _given(figures), config)
         raise typer.Exit(_watch(experiment, as_json))
 
@@ -321,7 +300,7 @@ def scale(
     from lab.scaling import scaling
 
     given = _given({"net": net, "batch_size": batch_size, "bucket_cap_mb": bucket_cap_mb})
-    with _as_exit_codes():
+    with as_exit_codes():
         fixed = {"strategy": "ddp", "steps": steps, **given}
         # All are checked before the first one starts.
         sizes = [size.strip() for size in world_sizes.split(",")]
@@ -345,7 +324,7 @@ def list_devices(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
     """Show the devices here: real ones, virtual GPUs, and what a virtual GPU can pretend to be."""
     from lab import devices, terminal
 
-    with _as_exit_codes():
+    with as_exit_codes():
         real = devices.available()
         hardware = [profiles.get(name) for name in profiles.names()]
         named = [links.get(name) for name in links.names()]
@@ -373,7 +352,7 @@ def calibrate(
     """Measure this machine's CPU or a GPU in a few seconds, as a hardware profile of virtual GPUs."""
     from lab import terminal, vgpu
 
-    with _as_exit_codes():
+    with as_exit_codes():
         try:
             profile = vgpu.calibrate(device, output)
         except DeviceError as error:
@@ -386,99 +365,5 @@ def calibrate(
         )
 
 
-# -- demo --------------------------------------------------------------------------------------------------------
-
-
-@app.command()
-def demo(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int | None, typer.Option(help="Port to listen on; 7860 or the next free one by default.", min=0, max=65535)
-    ] = None,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser on the page.")] = True,
-) -> None:
-    """Open the page: place layers, start the run, watch it live."""
-    with _as_exit_codes(), _page_installed():
-        from widgets.web.serve import serve
-
-        serve(_opening(), host=host, port=port, open_browser=browser)
-
-
-def _opening() -> Experiment:
-    """What the page opens on."""
-    return lab.Experiment(strategy="model_parallel", placement={"conv1": "vgpu:0", "*": "vgpu:1"}, epochs=1)
-
-
-@contextmanager
-def _page_installed() -> Iterator[None]:
-    """What the page needs and is not there becomes a sentence with the command that installs it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in ("lab", "widgets"):
-            raise
-        missing = f"the page needs {error.name}, which is not installed: pip install {error.name}"
-        typer.echo(f"parallel-lab: {missing}", err=True)
-        raise typer.Exit(FAILED) from None
-
-
-# -- serve -------------------------------------------------------------------------------------------------------
-
-
-@app.command("serve")
-def serve_page(
-    max_runs: Annotated[
-        int | None,
-        typer.Option(help="Runs at the same time; as many as cores by default, at least 2.", min=1, max=1000),
-    ] = None,
-    max_ranks: Annotated[int, typer.Option(help="Most worker processes of one run.", min=1, max=1000)] = 4,
-    max_seconds: Annotated[
-        float, typer.Option(help="Wall time after which a run is stopped; 0 for no bound.", min=0, max=1e6)
-    ] = 600.0,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")] = "127.0.0.1",
-    port: Annotated[
-        int | None, typer.Option(help="Port to listen on; 7860 or the next free one by default.", min=0, max=65535)
-    ] = None,
-    auth_file: Annotated[
-        Path | None, typer.Option(help="Who may come in: the file that --add-user writes.", metavar="FILE")
-    ] = None,
-    root_path: Annotated[
-        str, typer.Option(help="Prefix under which a proxy shows the page, such as /lab.", metavar="PATH")
-    ] = "",
-    allow_faults: Annotated[
-        bool, typer.Option("--faults/--no-faults", help="Let visitors break runs of their own on purpose.")
-    ] = True,
-    new_user: Annotated[
-        str | None,
-        typer.Option("--add-user", help="Ask for a password, write it to --auth-file, and end.", metavar="NAME"),
-    ] = None,
-) -> None:
-    """Serve the page to many people: each tab has its own runs, and those who find no place wait in line."""
-    with _as_exit_codes(), _page_installed():
-        if new_user is not None:
-            _add_user(new_user, auth_file)
-            return
-        from widgets.web.leases import Budget
-        from widgets.web.limits import Limits
-        from widgets.web.serve import Sharing, serve
-
-        limits = Limits(ranks=max_ranks, seconds=max_seconds or None, faults=allow_faults)
-        sharing = Sharing(limits, Budget.here(max_runs, max_ranks), auth_file, root_path)
-        serve(_opening(), host=host, port=port, open_browser=False, sharing=sharing)
-
-
-def _add_user(name: str, path: Path | None) -> None:
-    """Raises LabError when it cannot be done."""
-    from widgets.web import auth
-
-    if path is None:
-        typer.echo("parallel-lab: --add-user needs --auth-file, the file to write to", err=True)
-        raise typer.Exit(BAD_INPUT)
-    # Without a terminal, such as in a script, the password is the first line of the input.
-    password = (
-        typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-        if sys.stdin.isatty()
-        else sys.stdin.readline().rstrip("\n")
-    )
-    auth.add_user(path, name, password)
-    typer.echo(f"{name} may come in: parallel-lab serve --auth-file {shlex.quote(str(path))}")
+app.command("demo")(page_commands.demo)
+app.command("serve")(page_commands.serve)

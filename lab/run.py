@@ -164,7 +164,7 @@ class Run:
         if lr is not None:
             settings["lr"] = self.experiment.replace(lr=lr).lr
         if link is not None:
-            settings["link"] = self._figures(self.experiment.replace(link=link).link)
+            settings["link"] = self._figures(self.experiment.replace(link=link).link or link)
         if not settings:
             return
         with self._conducting() as conductor:
@@ -200,14 +200,13 @@ class Run:
         took = f"a step takes {now * 1e3:.1f} ms, {now / before:.1f} times the {before * 1e3:.1f} ms of the run before"
         return f"collectives are checked against each other: {took}"
 
-    def _figures(self, link: Link | str | None) -> dict[str, float]:
+    def _figures(self, link: Link | str) -> dict[str, float]:
         virtual = self.experiment.devices[0].startswith("vgpu") and self.experiment.clock != "wall"
         if not virtual and not self._several_ranks:
             raise RunError("this run has no link to change: only one between virtual GPUs, or between ranks, can be")
         if isinstance(link, str):
             named = links.get(link)
             link = Link(bandwidth_gb_per_s=named.gb_per_s, latency_us=named.latency_us)
-        assert link is not None
         return link.model_dump()
 
     @property

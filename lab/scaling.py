@@ -56,6 +56,7 @@ def scaling(states: Sequence[RunState]) -> list[Scaled]:
 
 
 def _pace(state: RunState) -> float:
-    assert state.started is not None
-    assert state.step_seconds
+    """Samples per second; 0 before the first step."""
+    if state.started is None or not state.step_seconds:
+        return 0.0
     return float(state.started.experiment["batch_size"]) / state.step_seconds

@@ -20,7 +20,9 @@ from lab import vgpu
 from lab.errors import listed
 from lab.events import Bucket, BucketsBuilt
 from lab.strategies.base import Job
+from lab.timing.base import Timer
 from lab.workers.failure import NotFiniteGradientError, UnusedParametersError
+from lab.workers.group import Group
 from lab.workers.injector import Injector
 from lab.workers.slowness import Emulated
 
@@ -35,13 +37,12 @@ POWERSGD_FIRST_STEP = 2
 class BucketAverage:
     """DDP's communication hook: averages a bucket over the ranks, and records it."""
 
-    def __init__(self, job: Job) -> None:
-        assert job.group is not None
-        self._group, self._recorder, self._enter = job.group, job.recorder, job.enter
-        self._injector = job.injector or Injector((), job.group, Emulated())
+    def __init__(self, job: Job, group: Group) -> None:
+        self._group, self._recorder, self._enter = group, job.recorder, job.enter
+        self._injector = job.injector or Injector((), group, Emulated())
         self._parameters = {id(p): (name, p) for name, p in job.net.named_parameters() if p.requires_grad}
         self._reduce = _COMPRESSIONS[job.experiment.compression]()
-        self._finite = FiniteCheck(job)
+        self._finite = FiniteCheck(group.rank, job.recorder.timer)
         self._step = -1
         self._seen: list[Bucket] = []
         self._built: list[Bucket] = []
@@ -126,9 +127,8 @@ class BucketAverage:
 class FiniteCheck:
     """Finds out whether a rank's own gradients are numbers, before the average spreads to all ranks what is none."""
 
-    def __init__(self, job: Job) -> None:
-        assert job.group is not None
-        self._rank, self._timer = job.group.rank, job.recorder.timer
+    def __init__(self, rank: int, timer: Timer) -> None:
+        self._rank, self._timer = rank, timer
         self._sums: list[tuple[int, Bucket, Tensor, torch.cuda.Event | None]] = []
 
     def look_at(self, gradients: Tensor, about: Bucket, step: int) -> None:

@@ -60,7 +60,7 @@ class DDP:
             static_graph=experiment.static_graph,
             find_unused_parameters=experiment.find_unused_parameters,
         )
-        self.average = BucketAverage(job)
+        self.average = BucketAverage(job, job.group)
         self.ddp.register_comm_hook(None, lambda state, bucket: self.average(bucket))
         self.optimizer = make_optimizer(experiment, self.net)
 

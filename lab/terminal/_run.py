@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab import breakdown
-from lab.events import DeviceInfo, RankFailed
+from lab.events import DeviceInfo, GroupJoined, RankFailed
 from lab.scaling import Scaled
 from lab.stacks import readable
 from lab.state import RunState
@@ -61,19 +61,18 @@ def tables(state: RunState) -> RenderableType:
     if state.group is None:
         return device_table(state)
     several = len(state.device_names) > state.group.world_size
-    return Group(ranks_table(state), device_table(state)) if several else ranks_table(state)
+    return Group(ranks_table(state, state.group), device_table(state)) if several else ranks_table(state, state.group)
 
 
-def ranks_table(state: RunState) -> RenderableType:
+def ranks_table(state: RunState, group: GroupJoined) -> RenderableType:
     """A row per rank: how far it is, how fast, and where its time goes. Fits 80 columns."""
-    assert state.group is not None
-    title = f"{group_line(state.group)}, {clock_text(state)}"
+    title = f"{group_line(group)}, {clock_text(state)}"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("rank", no_wrap=True)
     for name in ("step", "loss", "samples/s", "computes", "hidden", "communicates", "waits"):
         table.add_column(name, justify="right", no_wrap=True)
     devices = state.started.devices if state.started else ()
-    for rank in range(state.group.world_size):
+    for rank in range(group.world_size):
         progress, spent = state.ranks.get(rank), breakdown.of_rank(state, rank)
         row = ["", "", "", "", "", "", ""]
         if progress is not None:

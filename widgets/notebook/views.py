@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import threading
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ import anywidget
 import traitlets
 
 from lab.state import RunState
-from widgets import figures
+from widgets import figures, plain
 from widgets.notebook import cells, plotly_bundle, text
 from widgets.notebook.follow import Run, follow, unfollow
 
@@ -96,7 +95,7 @@ class View(anywidget.AnyWidget):
         spec["layout"]["uirevision"] = run_id  # the zoom is kept as long as the run is the same
         spec["steps"] = self._steps(state)
         spec["table"] = self._table(state) if self.numbers else None
-        return json.dumps(finite(spec), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(plain.finite(spec), ensure_ascii=False, separators=(",", ":"))
 
     def _table(self, state: RunState) -> dict[str, Any]:
         table = figures.table(state, self.NAME, self.step)
@@ -198,14 +197,3 @@ class BucketView(View):
 
     NAME = "buckets"
     PACE_SECONDS = 1.0
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN: such points become gaps."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value

@@ -19,7 +19,7 @@ from lab.events import RankFailed
 from lab.experiment import Experiment
 from lab.stacks import readable
 from lab.state import KEPT_STEPS, RunState
-from widgets import board, figures
+from widgets import board, figures, plain
 from widgets.figures import clock_time, duration, human_bytes
 from widgets.web import takeaway, text
 from widgets.web.advice import says
@@ -95,7 +95,7 @@ class Painter:
                 "board": board.measured(state),
                 "alert": _problems(session) or _failure(state),
             }
-        return json.dumps(takeaway.finite(frame), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(plain.finite(frame), ensure_ascii=False, separators=(",", ":"))
 
     def _draw(self, session: Session, everything: bool) -> None:
         look = (session.theme, session.step)

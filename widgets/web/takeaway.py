@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import lab
@@ -11,7 +10,7 @@ from lab import readiness
 from lab.errors import ExperimentError, Problem
 from lab.experiment import Experiment, read_query
 from lab.state import RunState
-from widgets import figures
+from widgets import figures, plain
 from widgets.web import text
 from widgets.web.limits import Limits
 
@@ -76,7 +75,7 @@ def run_file(run_id: str, experiment: Experiment, state: RunState) -> str:
         "failures": [{"rank": each.rank, "cause": each.cause, "primary": each.primary} for each in state.failures],
         "figures": {name: _table(state, name) for name in figures.FIGURES},
     }
-    return json.dumps(finite(content), ensure_ascii=False, indent=1)
+    return json.dumps(plain.finite(content), ensure_ascii=False, indent=1)
 
 
 def _table(state: RunState, name: str) -> dict[str, Any]:
@@ -87,14 +86,3 @@ def _table(state: RunState, name: str) -> dict[str, Any]:
         "rows": rows[:MOST_ROWS],
         "left_out": table.left_out + len(rows[MOST_ROWS:]),
     }
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN: such numbers become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value
