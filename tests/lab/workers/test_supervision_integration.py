@@ -113,6 +113,7 @@ def test_a_killed_parent_leaves_no_rank_and_no_folder(parent: Parent) -> None:
     [
         """
         try:
+            print("ready", flush=True)
             time.sleep(600)
         except KeyboardInterrupt:
             print(run.done, flush=True)
@@ -128,6 +129,7 @@ def test_a_killed_parent_leaves_no_rank_and_no_folder(parent: Parent) -> None:
 def test_an_interrupt_reaches_the_user_and_not_the_ranks(parent: Parent) -> None:
     """Ctrl-C goes to the whole process group; what becomes of the run is for its parent to say."""
     ranks = [psutil.Process(int(pid)) for pid in parent.line().split()]
+    assert parent.line() == "ready"
     os.killpg(parent.process.pid, signal.SIGINT)
     assert parent.line() == "False"
     assert parent.line() == "stopped"
