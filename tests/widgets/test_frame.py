@@ -15,7 +15,7 @@ from tests.widgets import events_factory as factory
 from tests.widgets.forms_factory import DEFAULT
 from widgets.web import text
 from widgets.web.frame import Painter, kpis
-from widgets.web.sessions import Session
+from widgets.web.session import Session
 
 
 def test_kpis_are_the_events_numbers() -> None:

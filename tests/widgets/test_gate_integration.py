@@ -17,7 +17,7 @@ from tests.widgets.conftest import closing_loops
 from tests.widgets.fakes import FakeRun
 from tests.widgets.forms_factory import DEFAULT
 from tests.widgets.visitor import LOAD, START, STOP, Visitor
-from widgets.web import auth, gate, static, text
+from widgets.web import auth, gate, incoming, static, text
 from widgets.web.leases import Budget
 from widgets.web.limits import Limits
 from widgets.web.serve import Served, Sharing, serving
@@ -239,7 +239,7 @@ def test_limits_hold_on_the_server(served: Served) -> None:
 def test_a_body_that_is_too_long_is_refused(served: Served) -> None:
     with httpx.Client(base_url=served.url) as client:
         client.get("")
-        long = json.dumps({"data": ["x" * gate.MOST_BODY_BYTES]})
+        long = json.dumps({"data": ["x" * incoming.MOST_BODY_BYTES]})
         assert client.post("gradio_api/queue/join", content=long).status_code == 413
 
         def drops() -> Iterator[bytes]:

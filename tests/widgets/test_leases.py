@@ -9,8 +9,8 @@ import pytest
 
 from lab.experiment import Experiment
 from tests.widgets.test_sessions import Clock
+from widgets.web.handlers import in_line
 from widgets.web.leases import Budget, Leases, Need
-from widgets.web.page import in_line
 
 SMALL = Need(1, 100)
 

@@ -17,7 +17,8 @@ from tests.widgets import events_factory as factory
 from tests.widgets.fakes import FakeRun
 from tests.widgets.forms_factory import DEFAULT, VALUES, form
 from widgets.web import static, text
-from widgets.web.page import Handlers, build
+from widgets.web.handlers import Handlers
+from widgets.web.page import build
 from widgets.web.sessions import Sessions
 
 
@@ -52,18 +53,18 @@ def test_a_bad_value_is_a_sentence_and_the_run_goes_on(sessions: Sessions) -> No
     do = Handlers(DEFAULT, sessions, patience_seconds=0)
     stream = do.open("light", tab("a"))
     next(stream), next(stream)
-    (frame,) = frames(do.start(**{**VALUES, "batch_size": 63, "microbatches": 4}, request=tab("a")))
+    (frame,) = frames(do.start(tab("a"), *{**VALUES, "batch_size": 63, "microbatches": 4}.values()))
     assert frame["alert"]["items"] == ["Microbatches: 4 does not divide batch size 63; the nearest that does is 3"]
     assert not sessions.get("a").run.done
     assert json.loads(next(stream)[0])["alert"] == frame["alert"]
-    good = frames(do.start(**VALUES, request=tab("a")))
+    good = frames(do.start(tab("a"), *VALUES.values()))
     assert good[-1]["alert"] is None
 
 
 def test_problems_name_the_controls_and_what_is_empty(sessions: Sessions) -> None:
     do = Handlers(DEFAULT, sessions, patience_seconds=0)
     empty = {"batch_size": None, "lr": None, "length": None, "seed": -1, "virtual": 0}
-    (frame,) = frames(do.start(**{**VALUES, **empty}, request=tab("a")))
+    (frame,) = frames(do.start(tab("a"), *{**VALUES, **empty}.values()))
     items = frame["alert"]["items"]
     assert "Batch size: is empty; give a whole number from 1 to 65536" in items
     assert "Learning rate: is empty; give a number above 0 and at most 1000" in items
@@ -77,7 +78,7 @@ def test_a_second_start_replaces_the_first(sessions: Sessions) -> None:
     stream = do.open("light", tab("a"))
     next(stream), next(stream)
     first = sessions.get("a").run
-    frames(do.start(**VALUES, request=tab("a")))
+    frames(do.start(tab("a"), *VALUES.values()))
     assert first.closed.wait(5)
     assert list(stream) == []
 

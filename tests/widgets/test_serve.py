@@ -10,7 +10,7 @@ import pytest
 
 from tests.widgets.fakes import FakeRun
 from tests.widgets.forms_factory import DEFAULT
-from widgets.web import serve, static
+from widgets.web import address, serve, static
 
 
 def test_a_taken_port_is_a_sentence() -> None:
@@ -18,13 +18,13 @@ def test_a_taken_port_is_a_sentence() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(serve.ServeError, match=f"port {port} on 127.0.0.1 is taken"):
+        with pytest.raises(address.ServeError, match=f"port {port} on 127.0.0.1 is taken"):
             serve.serve(DEFAULT, port=port, open_browser=False)
 
 
 @pytest.mark.parametrize(("host", "port"), [("203.0.113.7", 7860), ("127.0.0.1", 70_000)])
 def test_a_host_or_port_that_cannot_be_is_a_sentence(host: str, port: int) -> None:
-    with pytest.raises(serve.ServeError, match=r"cannot listen on|ports go from 1"):
+    with pytest.raises(address.ServeError, match=r"cannot listen on|ports go from 1"):
         serve.serve(DEFAULT, host=host, port=port, open_browser=False)
 
 
@@ -33,7 +33,7 @@ def test_a_host_or_port_that_cannot_be_is_a_sentence(host: str, port: int) -> No
     [("127.0.0.1", "http://127.0.0.1:1/"), ("0.0.0.0", "http://localhost:1/"), ("::1", "http://[::1]:1/")],
 )
 def test_the_address_can_be_typed(host: str, url: str) -> None:
-    assert serve._url(host, 1) == url
+    assert address.url(host, 1) == url
 
 
 def test_without_a_port_the_next_free_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,11 +41,11 @@ def test_without_a_port_the_next_free_one_is_taken(monkeypatch: pytest.MonkeyPat
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         first = taken.getsockname()[1]
-        monkeypatch.setattr(serve, "FIRST_PORT", first)
-        monkeypatch.setattr(serve, "LAST_PORT", first)
-        with pytest.raises(serve.ServeError, match=f"no port from {first} to {first}"):
+        monkeypatch.setattr(address, "FIRST_PORT", first)
+        monkeypatch.setattr(address, "LAST_PORT", first)
+        with pytest.raises(address.ServeError, match=f"no port from {first} to {first}"):
             serve.serve(DEFAULT, open_browser=False)
-        monkeypatch.setattr(serve, "LAST_PORT", min(first + 20, 65_535))
+        monkeypatch.setattr(address, "LAST_PORT", min(first + 20, 65_535))
         with serve.serving(DEFAULT, start=FakeRun) as served:
             assert served.url != f"http://127.0.0.1:{first}/"
 

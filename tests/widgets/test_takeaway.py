@@ -20,7 +20,7 @@ from widgets.web import takeaway
 from widgets.web.form import CONTROLS, Form, values
 from widgets.web.frame import Painter
 from widgets.web.limits import Limits
-from widgets.web.sessions import Session
+from widgets.web.session import Session
 
 LIMITS = Limits()
 EXPERIMENTS = [

@@ -23,7 +23,7 @@ from widgets import board, figures, plain
 from widgets.figures import clock_time, duration, human_bytes
 from widgets.web import takeaway, text
 from widgets.web.advice import says
-from widgets.web.sessions import Session
+from widgets.web.session import Session
 
 PACE_SECONDS = {
     "timeline": 1.0,

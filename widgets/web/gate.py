@@ -12,70 +12,27 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qs
 
 import anyio
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from widgets.web import auth, static, text
+from widgets.web import auth, incoming, text
+from widgets.web.incoming import RefusedError
 from widgets.web.sessions import Sessions
 
-MOST_BODY_BYTES = 256 * 1024
-"""Many times what the page's controls send."""
 MOST_QUERY_BYTES = 8 * 1024
-BODY_SECONDS = 20.0
-"""How long a request may take to send its body."""
 TRIES_AT_ONCE = 2
 """Passwords that are checked at the same time: each check takes a core."""
 KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What the key of a tab looks like; Gradio calls it the session hash."""
-
-READ_PREFIXES = ("/assets/", "/static/")
-READ_PATHS = {
-    "/",
-    "/config",
-    "/theme.css",
-    "/gradio_api/theme.css",
-    "/gradio_api/info",
-    "/favicon.ico",
-    "/manifest.json",
-    "/robots.txt",
-    f"/{static.PLOTLY_PATH}",
-}
-HEARTBEAT, QUEUE_DATA = "/gradio_api/heartbeat/", "/gradio_api/queue/data"
-EVENT_PATHS = {"/gradio_api/queue/join"}
-DIRECT_PREFIX = "/gradio_api/run/"
-CANCEL_PATHS = {"/gradio_api/cancel"}
-NOTE_PATHS = {f"/{static.DRAWN_PATH}", f"/{static.ALIVE_PATH}"}
 STARTUP_PATH = "/gradio_api/startup-events"
 """Gradio asks itself for it before it says that it serves."""
-
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'"
-)
-"""Nothing from anywhere else. Gradio writes scripts into its page, and makes functions of the components' own."""
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
-
-
-class RefusedError(Exception):
-    """A request that goes no further."""
-
-    def __init__(self, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.sentence = sentence
-        self.headers = dict(headers or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +77,7 @@ class Gate:
         try:
             receive, send = await self._pass(scope, receive, send)
         except RefusedError as refused:
-            headers = {**HEADERS, "Cache-Control": "no-store", **refused.headers}
+            headers = {**incoming.HEADERS, "Cache-Control": "no-store", **refused.headers}
             await JSONResponse({"detail": refused.sentence}, refused.status, headers)(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -139,30 +96,33 @@ class Gate:
         if len(scope["query_string"]) > MOST_QUERY_BYTES:
             raise RefusedError(414, text.TOO_LONG)
         odd = b"%" in (scope.get("raw_path") or b"") or any(part in path for part in ("..", "//", "\\", "\0"))
-        kind = None if odd else _kind(method, path)
+        kind = None if odd else incoming.kind(method, path)
         if kind is None:
             raise RefusedError(404, text.NO_SUCH_PAGE)
         owner = self._owner(headers)
-        send = _with_headers(send, self._made_cookie(scope, headers) if path == "/" and owner is None else None)
+        send = incoming.with_headers(send, self._made_cookie(scope, headers) if path == "/" and owner is None else None)
         if kind == "read":
             return receive, send
         if owner is None:
             raise RefusedError(403, text.NOT_YOURS)
         query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
         if kind == "tab":
-            self._claim(path.removeprefix(HEARTBEAT) if path != QUEUE_DATA else query.get("session_hash"), owner)
+            self._claim(
+                path.removeprefix(incoming.HEARTBEAT) if path != incoming.QUEUE_DATA else query.get("session_hash"),
+                owner,
+            )
             return receive, send
         if kind in ("file", "note") and not self._sessions.owns(query.get("token", ""), owner):
             raise RefusedError(403, text.NOT_YOURS)
         if kind == "file":
             return receive, send
-        body = await _body(receive)
+        body = await incoming.body(receive)
         if kind != "note":
-            asked = _read_json(body)
+            asked = incoming.read_json(body)
             self._claim(asked.get("session_hash"), owner)
             body = json.dumps(self._checked(kind, asked)).encode()
-        _set_length(scope, len(body))
-        return _replayed(body, receive), send
+        incoming.set_length(scope, len(body))
+        return incoming.replayed(body, receive), send
 
     def _path(self, scope: Scope) -> str:
         """The path without the proxy's prefix, which some proxies take off themselves."""
@@ -238,85 +198,3 @@ class Gate:
         if event.queued != (kind == "event"):
             raise RefusedError(400, text.NOT_UNDERSTOOD)
         return fields
-
-
-def _kind(method: str, path: str) -> Literal["read", "file", "tab", "event", "direct", "cancel", "note"] | None:
-    """What sort of request it is; None for one that the page never makes."""
-    if method in ("GET", "HEAD"):
-        if path in READ_PATHS or path.startswith(READ_PREFIXES):
-            return "read"
-        if path == f"/{static.RUN_PATH}":
-            return "file"
-        return "tab" if method == "GET" and (path.startswith(HEARTBEAT) or path == QUEUE_DATA) else None
-    if method != "POST":
-        return None
-    if path in EVENT_PATHS:
-        return "event"
-    if path.startswith(DIRECT_PREFIX):
-        return "direct"
-    if path in CANCEL_PATHS:
-        return "cancel"
-    return "note" if path in NOTE_PATHS else None
-
-
-async def _body(receive: Receive) -> bytes:
-    """The request's body, when it is small and comes in time."""
-    parts, size = [], 0
-    try:
-        with anyio.fail_after(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise RefusedError(400, text.NOT_UNDERSTOOD)
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > MOST_BODY_BYTES:
-                    raise RefusedError(413, text.TOO_LONG, {"Connection": "close"})
-                if not message.get("more_body"):
-                    return b"".join(parts)
-    except TimeoutError:
-        raise RefusedError(408, text.TOO_LONG, {"Connection": "close"}) from None
-
-
-def _read_json(body: bytes) -> dict[str, Any]:
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        asked = None
-    if not isinstance(asked, dict):
-        raise RefusedError(400, text.NOT_UNDERSTOOD)
-    return asked
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """The body that was read, and then whatever comes: the page must see when the browser goes."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
-
-
-def _set_length(scope: Scope, length: int) -> None:
-    headers = MutableHeaders(scope=scope)
-    headers["content-length"] = str(length)
-    del headers["transfer-encoding"]
-
-
-def _with_headers(send: Send, cookie: str | None) -> Send:
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            if cookie is not None:
-                headers.append("set-cookie", cookie)
-                headers["Cache-Control"] = "no-store"
-        await send(message)
-
-    return sent

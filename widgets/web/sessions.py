@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
 
 from lab.errors import ExperimentError, Problem, RunError
 from lab.experiment import Experiment
-from lab.state import RunState
-from widgets.figures import Theme, human_bytes
+from widgets.figures import human_bytes
 from widgets.web import text
 from widgets.web.leases import Budget, Lease, Leases, Need
 from widgets.web.limits import PERSONAL, Limits
-
-if TYPE_CHECKING:
-    from widgets.web.frame import Painter
+from widgets.web.session import Run, Session
 
 SILENT_SECONDS = 45.0
 """Silence after which a tab counts as gone: with the sweep's pace, less than a minute in all."""
@@ -34,65 +28,6 @@ MOST_TABS = 1000
 """Open tabs that are known at the same time."""
 
 log = logging.getLogger(__name__)
-
-
-class Run(Protocol):
-    """What the page needs of `lab.Run`."""
-
-    state: RunState
-    lock: threading.RLock
-    experiment: Experiment
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def done(self) -> bool: ...
-    def stop(self) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-    def step(self) -> None: ...
-    def wait(self, timeout: float | None = None) -> bool: ...
-    def close(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Session:
-    """One browser tab."""
-
-    key: str
-    owner: str = ""
-    """The browser that it belongs to, by its cookie."""
-    run: Run | None = None
-    lease: Lease | None = None
-    """The run's right to go on, or the tab's place in line."""
-    base: Experiment | None = None
-    """What a link asked for: fields without a control keep its values."""
-    theme: Theme = "light"
-    step: int | None = None
-    """The step that the timeline shows; None follows the run."""
-    stopping: bool = False
-    problems: tuple[Problem, ...] = ()
-    """Why the last wish could not be granted; shown until the next one."""
-    problems_title: str = ""
-    """What stands above them, when they are not about a run that cannot start."""
-    time_is_up: bool = False
-    """Whether the run was stopped because it took as long as a run may."""
-    painter: Painter | None = None
-    """Draws what the tab shows."""
-    last_seen: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(12))
-    """Names the tab in its notes of what it has drawn."""
-    sent: int = 0
-    """Frames made for it."""
-    drawn: int = 0
-    """The last of them that it has drawn."""
-    news: threading.Condition = field(default_factory=threading.Condition)
-
-    def wait_drawn(self, seconds: float) -> bool:
-        """Waits until the tab has drawn what was sent; a slow or hidden one gets fewer frames, not a queue of them."""
-        with self.news:
-            return self.news.wait_for(lambda: self.drawn >= self.sent, seconds)
 
 
 class Sessions:

@@ -40,7 +40,9 @@ def panel_script() -> str:
 
 def css() -> str:
     """The page's stylesheet, with the figures' colours as variables."""
-    return _variables("light", ":root") + _variables("dark", ".dark") + read("page.css") + board.css()
+    return (
+        _variables("light", ":root") + _variables("dark", ".dark") + read("page.css") + read("bench.css") + board.css()
+    )
 
 
 def _variables(theme: Theme, selector: str) -> str:

@@ -1,0 +1,199 @@
+"""What the page does on each event: starts runs, waits in line, and sends a tab its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from lab import nets
+from lab.errors import ExperimentError, LabError, Problem
+from lab.experiment import Experiment
+from widgets.figures import clock_time
+from widgets.web import form as forms
+from widgets.web import takeaway, text
+from widgets.web.frame import Painter
+from widgets.web.leases import Lease
+from widgets.web.session import Session
+from widgets.web.sessions import Sessions
+
+FRAME_SECONDS = 0.2
+FULL_PACE_RUNS = 4
+"""With more runs than these, each is drawn less often, so that drawing costs the server no more."""
+PATIENCE_SECONDS = 2.0
+"""Longest wait for a tab to draw a frame before it gets the next."""
+LINE_SECONDS = 1.0
+"""How often a tab that waits in line is told its place."""
+BUTTONS = ("start", "stop", "pause", "step")
+UNCHANGED = (gr.skip(), gr.skip(), gr.skip(), gr.skip())
+IDLE = (gr.Button(text.PAUSE, interactive=False), gr.Button(interactive=False))
+"""Pause and Step while nothing can be paused."""
+ENDED = (gr.Button(text.START), gr.Button(interactive=False), *IDLE)
+CONTROLS_OF: dict[str, tuple[Any, ...]] = {
+    "running": (gr.skip(), gr.skip(), gr.Button(text.PAUSE, interactive=True), gr.Button(interactive=True)),
+    "paused": (gr.skip(), gr.skip(), gr.Button(text.RESUME, interactive=True), gr.Button(interactive=True)),
+}
+"""How the buttons look once a run has come to a status."""
+
+
+class Handlers:
+    """What the page does on each event. Every method gets the tab from the request."""
+
+    def __init__(self, default: Experiment, sessions: Sessions, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self.default = default
+        self.sessions = sessions
+        self.patience_seconds = patience_seconds
+
+    def open(self, theme: Any, request: gr.Request, query: Any = "") -> Iterator[tuple[Any, ...]]:
+        """A tab was opened: start in it what its address asks for, or the default experiment. Opening takes no place in
+        line: those who wait have asked for a run."""
+        session = self._session(request)
+        session.theme = "dark" if theme == "dark" else "light"
+        linked, problems = takeaway.from_link(query if isinstance(query, str) else "", self.sessions.limits)
+        session.base = linked
+        controls = forms.values(linked) if linked is not None else [gr.skip()] * len(forms.CONTROLS)
+        for parts in self._watch(session, linked or self.default, in_line=False, link_problems=problems):
+            yield (*parts, *controls)
+            controls = [gr.skip()] * len(forms.CONTROLS)
+
+    def start(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """Starts what the controls say, in place of the tab's earlier run; yields (frame, *BUTTONS)."""
+        session = self._session(request)
+        form = forms.Form(*values)
+        try:
+            experiment = form.experiment(session.base or self.default)
+        except ExperimentError as error:
+            session.problems, session.problems_title = error.problems, ""
+            yield self._painter(session).paint(session), *UNCHANGED
+            return
+        yield from self._watch(session, experiment)
+
+    def stop(self, request: gr.Request) -> tuple[Any, ...]:
+        session = self._session(request)
+        self.sessions.stop(session.key)
+        return self._painter(session).paint(session), gr.Button(interactive=False)
+
+    def pause(self, request: gr.Request) -> str:
+        """Pauses the tab's run, or lets it go on; the frames that follow show it."""
+        session = self._session(request)
+        self.sessions.pause(session.key)
+        return self._painter(session).paint(session)
+
+    def step(self, request: gr.Request) -> str:
+        """One step of a paused run."""
+        session = self._session(request)
+        self.sessions.step(session.key)
+        return self._painter(session).paint(session)
+
+    def choose(self, event: gr.EventData, request: gr.Request) -> str:
+        """The browser chose a theme, or the step that the timeline shows."""
+        session = self._session(request)
+        chosen = event._data if isinstance(event._data, dict) else {}
+        if chosen.get("theme") in ("light", "dark"):
+            session.theme = chosen["theme"]
+        if "step" in chosen:
+            session.step = chosen["step"] if isinstance(chosen["step"], int) else None
+        return self._painter(session).paint(session)
+
+    def arrange(self, request: gr.Request, *values: Any) -> tuple[Any, ...]:
+        """Net, strategy, devices or batch changed: the board gets the layers and devices of now."""
+        form = forms.Form(*values)
+        several, ranks = forms.takes_several(form.strategy), forms.takes_ranks(form.strategy)
+        board = form.board(self._session(request).base or self.default)
+        entry = nets.REGISTRY.get(form.net) if isinstance(form.net, str) else None
+        return (
+            gr.HTML(board, visible=True) if board else gr.HTML(visible=False),
+            gr.Column(visible=several),
+            gr.Dropdown(visible=not several and not ranks),
+            gr.Number(visible=forms.takes_microbatches(form.strategy)),
+            gr.Markdown(visible=(several or ranks) and entry is not None and entry.batch_norm),
+            gr.Column(visible=ranks),
+            gr.Dropdown(visible=ranks),
+        )
+
+    def resize(self, virtual: Any, event: gr.EventData) -> Any:
+        """The board asks for a virtual GPU more or less."""
+        chosen = event._data if isinstance(event._data, dict) else {}
+        if virtual not in range(forms.MAX_VIRTUAL + 1) or chosen.get("by") not in (1, -1):
+            return gr.skip()
+        return min(forms.MAX_VIRTUAL, max(0, int(virtual) + chosen["by"]))
+
+    def leave(self, request: gr.Request) -> None:
+        self.sessions.free(str(request.session_hash))
+
+    def _session(self, request: gr.Request) -> Session:
+        return self.sessions.get(str(request.session_hash))
+
+    def _painter(self, session: Session) -> Painter:
+        if session.painter is None:
+            session.painter = Painter("none", self.default)
+        return session.painter
+
+    def _watch(
+        self,
+        session: Session,
+        experiment: Experiment,
+        in_line: bool = True,
+        link_problems: Sequence[Problem] = (),
+    ) -> Iterator[tuple[Any, ...]]:
+        """Frames of a new run until it ends, or until the tab starts another; before it, of the tab's place in line."""
+        session.problems, session.problems_title = tuple(link_problems), text.LINK_TITLE if link_problems else ""
+        before = self._painter(session)
+        yield before.paint(session, status=text.STARTING), gr.Button(text.RESTART), gr.Button(interactive=True), *IDLE
+        try:
+            lease = self.sessions.ask(session.key, experiment, in_line)
+            if lease is None:
+                yield before.paint(session, status=text.ALL_BUSY.format(start=text.START)), *ENDED
+                return
+            yield from self._wait(session, lease, before)
+            if session.lease is not lease:
+                if session.lease is None and session.run is None:  # the reader left the line
+                    yield before.paint(session, status=text.READY), *ENDED
+                return
+            run = self.sessions.start(session.key, experiment, lease)
+        except (LabError, OSError) as error:
+            found = error.problems if isinstance(error, ExperimentError) else (Problem("run", str(error)),)
+            session.problems, session.problems_title = tuple(found), ""
+            yield before.paint(session, status=text.READY), *ENDED
+            return
+        painter = session.painter = Painter(run.id, run.experiment, run.state, run.lock)
+        shown = "starting"
+        try:
+            while session.run is run:
+                done = run.done  # read first, so that the last frame holds everything
+                frame = painter.paint(session, last=done)
+                if done:
+                    yield frame, *ENDED
+                    return
+                status = run.state.status
+                yield frame, *(UNCHANGED if status == shown else CONTROLS_OF.get(status, UNCHANGED))
+                shown = status
+                run.wait(FRAME_SECONDS * max(1.0, len(self.sessions.live()) / FULL_PACE_RUNS))
+                session.wait_drawn(self.patience_seconds)
+        finally:
+            # The browser is gone in the middle of a run: Gradio closes the generator.
+            if not run.done:
+                run.stop()
+
+    def _wait(self, session: Session, lease: Lease, painter: Painter) -> Iterator[tuple[Any, ...]]:
+        """Frames of the tab's place in line, until its turn comes or it wants something else."""
+        try:
+            while not lease.wait(LINE_SECONDS) and session.lease is lease:
+                place = self.sessions.leases.place(lease)
+                if place:
+                    words = in_line(place, self.sessions.leases.expected_seconds(place))
+                    yield painter.paint(session, status=words), *UNCHANGED
+                    session.wait_drawn(self.patience_seconds)
+        finally:
+            # The browser is gone, or the reader left: nobody may wait behind a tab that is not there.
+            if not lease.granted or session.lease is not lease:
+                self.sessions.leases.release(lease)
+
+
+def in_line(place: int, seconds: float) -> str:
+    """`You are 3rd in line; about 0:02:00`."""
+    time = clock_time(max(1.0, seconds))
+    if place == 1:
+        return text.NEXT_IN_LINE.format(time=time)
+    return text.IN_LINE.format(place=text.ordinal(place), time=time)
