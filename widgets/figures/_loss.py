@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lab.state import RunState, Series
@@ -118,21 +119,29 @@ def latest(state: RunState) -> float:
     """The smoothed loss of the whole batch now; NaN before the first step and once a batch's is not finite."""
     if state.last_loss is None or not math.isfinite(state.last_loss):
         return math.nan
-    return smoothed(state.mean_loss.y)[-1] if len(state.mean_loss) else state.last_loss
+    values = state.mean_loss.y
+    return smoothed(values, [len(values) - 1])[0] if values else state.last_loss
 
 
-def smoothed(values: list[float]) -> list[float]:
-    """Mean of each point and its neighbours: unlike an exponential average it does not lag. NaN counts for none."""
+def smoothed(values: Sequence[float], at: Iterable[int] | None = None) -> list[float]:
+    """Mean of each point and its neighbours: unlike an exponential average it does not lag. NaN counts for none.
+
+    Args:
+        at: the places that are wanted; all if left out.
+    """
     half = min(WIDEST, len(values) // 12)
+    whole = all(map(math.isfinite, values))
     out = []
-    for i in range(len(values)):
+    for i in range(len(values)) if at is None else at:
         # Each window on its own: running sums lose every loss that follows a huge one.
-        good = [value for value in values[max(0, i - half) : i + half + 1] if math.isfinite(value)]
+        good = values[max(0, i - half) : i + half + 1]
+        if not whole:
+            good = [value for value in good if math.isfinite(value)]
         out.append(_mean(good) if good else math.nan)
     return out
 
 
-def _mean(values: list[float]) -> float:
+def _mean(values: Sequence[float]) -> float:
     try:
         return math.fsum(values) / len(values)
     except OverflowError:
@@ -141,9 +150,9 @@ def _mean(values: list[float]) -> float:
 
 def _thinned(series: Series, limit: int) -> tuple[list[float], list[float | None], list[float | None]]:
     every = math.ceil(len(series) / limit)
-    smooth = smoothed(series.y)
     kept = range(len(series) - 1, -1, -every)[::-1]
-    return [series.x[i] for i in kept], [_or_gap(series.y[i]) for i in kept], [_or_gap(smooth[i]) for i in kept]
+    smooth = smoothed(series.y, kept)
+    return [series.x[i] for i in kept], [_or_gap(series.y[i]) for i in kept], [_or_gap(value) for value in smooth]
 
 
 def _or_gap(value: float) -> float | None:
