@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 from lab.state import RunState
 from widgets.figures import _breakdown, _buckets, _busy, _graph, _loss, _memory, _timeline
 from widgets.figures._busy import idle_share
+from widgets.figures._curves import CurveSet
+from widgets.figures._curves import curves as curves_spec
+from widgets.figures._curves import table as curves_table
 from widgets.figures._loss import latest as smoothed_loss
 from widgets.figures._table import Table, table
 from widgets.figures._theme import CLOCKS, PALETTES, Spec, Theme
@@ -34,6 +37,7 @@ __all__ = [
     "FIGURES",
     "OF_STEP",
     "PALETTES",
+    "CurveSet",
     "Spec",
     "Table",
     "Theme",
@@ -42,6 +46,8 @@ __all__ = [
     "buckets",
     "busy",
     "clock_time",
+    "curves_spec",
+    "curves_table",
     "duration",
     "human_bytes",
     "human_count",
@@ -50,7 +56,10 @@ __all__ = [
     "memory",
     "placement_graph",
     "profile_memory",
+    "profile_memory_spec",
+    "profile_table",
     "profile_timeline",
+    "profile_timeline_spec",
     "scaling",
     "scaling_table",
     "smoothed_loss",
@@ -135,16 +144,35 @@ def profile_timeline(
     profile: Recording, theme: Theme = "light", window_ms: tuple[float, float] | None = None
 ) -> go.Figure:
     """What every device and stream did in a profile of virtual GPUs; only from when to when, if asked."""
+    return _checked(profile_timeline_spec(profile, theme, window_ms))
+
+
+def profile_timeline_spec(
+    profile: Recording, theme: Theme = "light", window_ms: tuple[float, float] | None = None
+) -> Spec:
+    """The same as plain values."""
     from widgets.figures import _profile
 
-    return _checked(_profile.timeline(profile, theme, window_ms))
+    return _profile.timeline(profile, theme, window_ms)
 
 
 def profile_memory(profile: Recording, theme: Theme = "light") -> go.Figure:
     """What every device's memory was used for in a profile of virtual GPUs."""
+    return _checked(profile_memory_spec(profile, theme))
+
+
+def profile_memory_spec(profile: Recording, theme: Theme = "light") -> Spec:
+    """The same as plain values."""
     from widgets.figures import _profile
 
-    return _checked(_profile.memory(profile, theme))
+    return _profile.memory(profile, theme)
+
+
+def profile_table(profile: Recording) -> Table:
+    """What each device of a profile did: the numbers behind both."""
+    from widgets.figures import _profile
+
+    return _profile.table(profile)
 
 
 _DRAW = {

@@ -11,9 +11,10 @@ from lab.vgpu.recording import Recording, corners
 from widgets.figures import _theme as theming
 from widgets.figures._bars import MAX_BARS, occupying
 from widgets.figures._purposes import area
+from widgets.figures._table import Table
 from widgets.figures._theme import Spec, Theme
 from widgets.figures._timeline import drawn, height_of
-from widgets.figures._units import byte_unit, duration, time_unit
+from widgets.figures._units import byte_unit, duration, human_bytes, time_unit
 
 TIMELINE, MEMORY = "Device timeline", "Memory by purpose"
 CLOCK = theming.CLOCKS["virtual"]
@@ -49,6 +50,18 @@ def timeline(profile: Recording, theme: Theme = "light", window_ms: tuple[float,
     axis = f"time since {since}, {{symbol}} (simulated)"
     cut = [replace(span, start_ns=max(span.start_ns, begin_ns), end_ns=min(span.end_ns, end_ns)) for span in turns]
     return drawn(cut, lanes, theme, title, axis, begin_ns)
+
+
+def table(profile: Recording) -> Table:
+    """What each device did, and what its memory was used for when it held most."""
+    rows = []
+    for device in profile.devices:
+        use = profile.use(device)
+        peak = max(profile.memory_of(device), key=lambda point: point.total, default=None)
+        sizes = [human_bytes(peak.by_purpose[purpose]) if peak else "" for purpose in PURPOSES]
+        times = (duration(use.busy_ns), duration(use.copying_ns), duration(use.idle_ns))
+        rows.append((device, *times, f"{use.operations:,}", human_bytes(use.peak_bytes), *sizes))
+    return Table(("device", "busy", "copying", "idle", "operations", "peak memory", *PURPOSES), rows)
 
 
 def _lanes(profile: Recording) -> list[str]:
