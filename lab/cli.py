@@ -1,6 +1,6 @@
-"""The command line: parallel-lab run, scale, devices, calibrate, demo, serve.
+"""The command line: parallel-lab run, scale, devices, calibrate, demo, serve, notebooks.
 
-How they end is said in `lab.exit_codes`; demo and serve are in `lab.page_commands`.
+How they end is said in `lab.exit_codes`; demo and serve are in `lab.page_commands`, notebooks in `lab.course_commands`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import lab
-from lab import checks, data, nets, page_commands, strategies
+from lab import checks, course_commands, data, nets, page_commands, strategies
 from lab.errors import DeviceError, ExperimentError, Problem
 from lab.exit_codes import BAD_INPUT, FAILED, STOPPED, as_exit_codes
 from lab.vgpu import links, profiles
@@ -367,3 +367,4 @@ def calibrate(
 
 app.command("demo")(page_commands.demo)
 app.command("serve")(page_commands.serve)
+app.command("notebooks")(course_commands.notebooks)

@@ -120,6 +120,22 @@ class LabPanel(VBox):
         """As Stop does: asks the run to end, and returns at once."""
         self._safely(self._stop)
 
+    def finished(self) -> Any:
+        """The run after its end: waits for it, and starts one where nobody has pressed Run yet.
+
+        A cell below the panel can so be run together with it: the figures move while it waits.
+
+        Raises:
+            LabError: when no run can be started; the panel says why.
+        """
+        if self._run is None:
+            self.start()
+        run = self._run
+        if run is None:
+            raise LabError(text.NOT_STARTED)
+        run.wait()
+        return run
+
     def close(self) -> None:
         """Stops the run, and takes the panel and its figures from the screen."""
         run, self._run = self._run, None

@@ -1,7 +1,7 @@
 """A prediction, locked before the run and shown beside the measurement.
 
 predict = Predict("How long does a step take on two devices?", unit="ms")
-predict                       # type a number, lock it
+predict                       # type a number, lock it; predict.lock(8) does the same without widgets
 predict.reveal(run.state.step_seconds * 1e3)
 """
 
@@ -11,6 +11,7 @@ import html
 import math
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ipywidgets import HTML, Button, HBox, Layout, RadioButtons, Text, VBox
@@ -18,6 +19,16 @@ from ipywidgets import HTML, Button, HBox, Layout, RadioButtons, Text, VBox
 from lab.errors import LabError
 from widgets.notebook import text
 from widgets.notebook.alerts import Alert
+
+
+@dataclass(frozen=True, slots=True)
+class Revealed:
+    """What a cell shows of a prediction and its measurement."""
+
+    lines: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class Predict(VBox):
@@ -90,17 +101,23 @@ class Predict(VBox):
             self.alert.clear()
             self._show()
 
-    def reveal(self, measured: float | str) -> None:
-        """Shows the measurement beside the answer.
+    def reveal(self, measured: float | str) -> Revealed:
+        """Shows the measurement beside the answer, here and in the cell that asks.
+
+        Before an answer is locked nothing of it is shown: both places say that one is missing, and the cell, which may
+        be one of many that are run together, goes on.
 
         Raises:
-            LabError: before an answer is locked.
+            LabError: for a measurement that could not have been an answer.
         """
         with self._guard:
+            measured = self._read(measured)
             if self._answer is None:
-                raise LabError(text.NOT_LOCKED)
-            self.measured = self._read(measured)
+                self.alert.error(LabError(text.NOT_LOCKED))
+                return Revealed((text.NOT_LOCKED_HERE,))
+            self.measured = measured
             self._show()
+            return Revealed(tuple(self._lines()))
 
     def _click(self) -> None:
         try:
@@ -127,13 +144,16 @@ class Predict(VBox):
         return f"{value:.4g} {self.unit}".rstrip() if isinstance(value, float) else str(value)
 
     def _show(self) -> None:
+        self.said.value = "<br>".join(html.escape(line) for line in self._lines())
+
+    def _lines(self) -> list[str]:
         if self._answer is None:
-            return
+            return []
         lines = [text.LOCKED.format(answer=self._shown(self._answer))]
         if self.measured is not None:
             lines.append(text.MEASURED.format(measured=self._shown(self.measured)))
             lines.append(self._verdict())
-        self.said.value = "<br>".join(html.escape(line) for line in lines)
+        return lines
 
     def _verdict(self) -> str:
         if self.kind == "choice":

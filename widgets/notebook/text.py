@@ -11,6 +11,7 @@ VIEW = {
 LEFT_OUT = "{count:,} more rows are left out."
 LIVE = "A live figure: open the notebook in Jupyter and run this cell to see it."
 NO_RUN = "No run yet."
+NOT_STARTED = "no run has started: the panel says why, or lacks a click on Run"
 NO_STEP = "No rank has finished a step yet."
 TRACEBACK = "Traceback of the rank that failed"
 
@@ -130,4 +131,5 @@ EXACT = "Exactly."
 RIGHT = "As you said."
 WRONG = "You said {answer}."
 NOT_LOCKED = "lock an answer first: a prediction made after the measurement is none"
+NOT_LOCKED_HERE = "No prediction is locked. Lock one above, then run this cell again to see it beside the measurement."
 EMPTY_ANSWER = "give an answer first"

@@ -136,17 +136,19 @@ def test_a_prediction_is_locked_once_and_compared() -> None:
     assert predict.field.disabled
     with pytest.raises(LabError, match="locked already: 8 ms"):
         predict.lock(9)
-    predict.reveal(10)
+    shown = predict.reveal(10)
     assert predict.residual == 2.0
+    assert repr(shown) == "Locked: 8 ms\nMeasured: 10 ms\nOff by +2 ms (+20% of what was measured)"
     assert "Measured: 10 ms" in predict.said.value
     assert "Off by +2 ms (+20% of what was measured)" in predict.said.value
 
 
 def test_a_measurement_is_not_shown_before_an_answer() -> None:
     predict = Predict("How long?")
-    with pytest.raises(LabError, match="lock an answer first"):
-        predict.reveal(3)
+    assert "3" not in repr(predict.reveal(3))
+    assert "lock an answer first" in predict.alert.value
     assert predict.said.value == ""
+    assert predict.measured is None
     predict.button.click()
     assert "give an answer first" in predict.alert.value
     for wrong in ("soon", "nan", "inf"):

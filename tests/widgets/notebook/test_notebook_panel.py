@@ -134,6 +134,32 @@ def test_run_stop_and_run_again(runs: list[SlowRun]) -> None:
     assert runs[1].closed.wait(5)
 
 
+def test_a_cell_below_waits_for_the_run_and_starts_one_where_there_is_none(runs: list[SlowRun]) -> None:
+    panel = LabPanel(Experiment(steps=10), show=("loss",))
+
+    def end() -> None:
+        until(lambda: runs)
+        runs[0].stop()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    assert panel.finished() is runs[0]
+    assert runs[0].done
+    ending.join()
+    assert panel.finished() is runs[0]  # one that was started is not started again
+    assert len(runs) == 1
+    panel.close()
+
+
+def test_waiting_where_nothing_can_start_says_so(runs: list[SlowRun]) -> None:
+    panel = LabPanel(Experiment(strategy="model_parallel"), show=())
+    panel.controls.batch.value, panel.controls.microbatches.value = 63, 4
+    with pytest.raises(LabError, match="the panel says why"):
+        panel.finished()
+    assert panel.alert.value
+    panel.close()
+
+
 def test_a_second_run_ends_the_first(runs: list[SlowRun]) -> None:
     panel = LabPanel(show=())
     panel.start()

@@ -1,0 +1,50 @@
+"""The command that brings the course: parallel-lab notebooks."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lab.exit_codes import FAILED, as_exit_codes
+
+
+def notebooks(
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where to copy the course; made if need be.", metavar="FOLDER")
+    ] = Path("parallel-lab-course"),
+    open_lab: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open JupyterLab there, or only copy the course.")
+    ] = True,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Let JupyterLab open a browser.")] = True,
+) -> None:
+    """Copy the course to a folder of yours and open JupyterLab there. What you have changed is never overwritten."""
+    from lab.course import files
+
+    with as_exit_codes():
+        for line in files.told(files.copy(directory), directory):
+            typer.echo(line)
+        if open_lab:
+            raise typer.Exit(_open(directory, browser))
+
+
+def _open(directory: Path, browser: bool) -> int:
+    """JupyterLab on the course's first notebook, until it is ended; its exit code."""
+    from lab.course import files
+
+    if importlib.util.find_spec("jupyterlab") is None:
+        typer.echo("parallel-lab: JupyterLab is not installed: pip install jupyterlab", err=True)
+        return FAILED
+    first = files.notebooks()[0].name
+    command = [sys.executable, "-m", "jupyterlab", first, *([] if browser else ["--no-browser"])]
+    # Ctrl-C reaches JupyterLab too, which asks whether it is meant; this process only waits for it.
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        return subprocess.run(command, cwd=directory, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
