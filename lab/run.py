@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from lab.workers.board import Position
     from lab.workers.supervisor import Supervisor
 
+LONGEST_PAUSE_SECONDS = 10.0
+"""Between two steps: one who watches gets along with less, and a step asked for too slowly looks like a hang."""
 POLL_SECONDS = 0.2
 STARTING_SECONDS = 60.0
 """How long the processes of a run may take to start before it can be paused."""
@@ -149,15 +151,17 @@ class Run:
         with self._conducting() as conductor:
             self._publish(conductor.step(1) if phase else conductor.step())
 
-    def change(self, *, lr: float | None = None, link: Link | str | None = None) -> None:
-        """Changes the learning rate, or the link, for all ranks before the same step.
+    def change(self, *, lr: float | None = None, link: Link | str | None = None, pause_s: float | None = None) -> None:
+        """Changes the learning rate, the link, or the pause between steps, for all ranks before the same step.
 
         Args:
             link: figures, or a link's name. Between virtual GPUs it is simulated; between ranks on real devices it is
                 emulated: each waits for as long as the link would still carry its gradients.
+            pause_s: seconds for which all ranks stand still between two steps, so that people can watch; 0 for none.
+                They belong to no step: its times are as they were.
 
         Raises:
-            ExperimentError: for a value that an Experiment would refuse.
+            ExperimentError: for a value that an Experiment would refuse, or a pause that is not from 0 to 10 seconds.
             RunError: for a link of a run that has none to change.
         """
         settings: dict[str, Any] = {}
@@ -165,6 +169,11 @@ class Run:
             settings["lr"] = self.experiment.replace(lr=lr).lr
         if link is not None:
             settings["link"] = self._figures(self.experiment.replace(link=link).link or link)
+        if pause_s is not None:
+            if not 0 <= pause_s <= LONGEST_PAUSE_SECONDS:
+                most = f"{pause_s!r} is not allowed; give seconds from 0 to {LONGEST_PAUSE_SECONDS:g}"
+                raise ExperimentError([Problem("pause_s", most)])
+            settings["pause_s"] = float(pause_s)
         if not settings:
             return
         with self._conducting() as conductor:

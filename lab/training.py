@@ -67,6 +67,7 @@ class Training:
         self._began = time.monotonic()
         self._bad_loss: StepFinished | None = None
         self._step = 0
+        self._pause_s = 0.0
 
     def run(self, experiment: Experiment, own_net: Any = None) -> None:
         """Trains to the end, or until stopped.
@@ -175,11 +176,20 @@ class Training:
         """The step comes to its next phase: waits if the parent says so, and lets happen what is to go wrong."""
         step = self._step
         self._group.at(step, phase)
+        if phase == "data" and step:
+            self._stand_still()
         self._control.gate(position(step, phase))
         if phase == "data":
             for name, value in self._control.settings():
                 self._change(name, value)
         self._injector.at(step, phase)
+
+    def _stand_still(self) -> None:
+        """Between two steps, when people want to watch."""
+        if not self._pause_s or self._recorder is None:
+            return
+        self._recorder.flush(wait=True)
+        self._recorder.timer.shift(self._control.stand_still(self._pause_s))
 
     def _wait_at_gate(self, gate: int) -> None:
         """Everything so far is shown before a pause."""
@@ -192,6 +202,8 @@ class Training:
         if name == "lr":
             for group in self._strategy.optimizer.param_groups:
                 group["lr"] = value
+        elif name == "pause_s":
+            self._pause_s = value
         elif name == "fault":
             self._injector.add(Fault.read(value))
         elif name == "link" and self._simulated:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -100,6 +101,18 @@ class Control:
             shift, self._shift_ns = self._shift_ns, 0
         if shift:
             self.on_shift(shift)
+
+    def stand_still(self, seconds: float) -> int:
+        """Waits between two steps, for less time when the parent has something to say.
+
+        Returns:
+            For how many nanoseconds: exactly as many on all ranks when nothing came between, so that their clocks go on
+            as one.
+        """
+        began = time.monotonic_ns()
+        with self._changed:
+            interrupted = self.stopped or self._changed.wait(seconds)
+        return time.monotonic_ns() - began if interrupted else round(seconds * 1e9)
 
     def settings(self) -> list[tuple[str, Any]]:
         """What the parent has changed since this was asked last: names and values, in their order."""

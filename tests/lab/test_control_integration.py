@@ -193,6 +193,23 @@ def test_a_paused_run_computes_nothing_and_leaves_no_gap_on_the_timeline(fields:
         assert max(event.start_ns for event in reduces) < min(event.end_ns for event in reduces)
 
 
+@pytest.mark.parametrize("fields", [RUNS["model_parallel"], RUNS["ddp-2"]], ids=["model_parallel", "ddp-2"])
+def test_a_run_is_slowed_down_to_be_watched_and_its_steps_take_no_longer(fields: dict[str, Any]) -> None:
+    pause_s = 0.4
+    with start(fields) as run:
+        run.change(pause_s=pause_s)
+        until(lambda: run.state.step > 1)
+        first, began = run.state.step, time.monotonic()
+        until(lambda: run.state.step >= first + 4)
+        assert time.monotonic() - began > 3 * pause_s
+        run.change(pause_s=0)
+        until(lambda: run.state.step > first + 40)
+        run.stop()
+        events = rest(run)
+    finished = [event for event in events if isinstance(event, StepFinished) and 1 < event.step <= first + 4]
+    assert max(event.seconds for event in finished) < pause_s
+
+
 @EVERY_STRATEGY
 def test_a_paused_run_stops_at_once(fields: dict[str, Any]) -> None:
     with start(fields) as run:
@@ -290,6 +307,9 @@ def test_only_what_an_experiment_would_take_can_be_changed() -> None:
     with start({}) as run:
         with pytest.raises(lab.ExperimentError, match="lr"):
             run.change(lr=-1.0)
+        for seconds in (-0.1, 11, float("nan")):
+            with pytest.raises(lab.ExperimentError, match="give seconds from 0 to 10"):
+                run.change(pause_s=seconds)
         with pytest.raises(lab.RunError, match="no link to change"):
             run.change(link="pcie4")
         run.change()

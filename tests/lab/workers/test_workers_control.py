@@ -110,3 +110,12 @@ def test_settings_are_handed_out_once_all_of_them_and_in_order() -> None:
 def test_a_message_that_it_does_not_know_is_an_error() -> None:
     with pytest.raises(ValueError, match="does not know the message"):
         Control().tell(("dance",))
+
+
+def test_ranks_that_stand_still_do_so_for_as_long_unless_they_are_told_something() -> None:
+    control = Control()
+    assert control.stand_still(0.01) == 10_000_000
+    threading.Timer(0.05, control.tell, [("hold",)]).start()
+    assert 0 < control.stand_still(30) < 20e9
+    control.tell(("stop",))
+    assert control.stand_still(30) < 1e9
