@@ -7,13 +7,13 @@ let restarting = null; // the run that is to be replaced
 let timer = 0;
 
 const board = mountBoard(element.querySelector("[data-board]"), {
-  words,
+  words: parallelLab.word("board"),
   onPlacement({ chosen }) {
     props.value = { ...props.value, chosen };
     clearTimeout(timer);
     if (!RESTARTS.includes(frame?.status.state)) return;
     restarting = frame.run;
-    board.say(words.restarting);
+    board.say(parallelLab.word("board").restarting);
     timer = setTimeout(() => trigger("submit"), RESTART_MS);
   },
   onDevices: (by) => trigger("edit", { by }),
@@ -27,5 +27,6 @@ document.addEventListener("parallel-lab:frame", (event) => {
   }
   board.measured(frame.board);
 });
+document.addEventListener("parallel-lab:language", () => board.speak(parallelLab.word("board")));
 watch("value", () => board.update(props.value));
 board.update(props.value);
