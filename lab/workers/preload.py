@@ -10,6 +10,7 @@ import importlib
 from lab import data, nets, strategies
 
 MODULES = (
+    "importlib.readers",
     "importlib.resources.readers",
     "platformdirs.unix",
     "torch._dynamo",  # the first operation on the meta device would import it, which takes longer than all the rest
@@ -18,10 +19,12 @@ MODULES = (
     "torch.distributed.algorithms.ddp_comm_hooks.default_hooks",
     "torch.nn.parallel",
     "torch.profiler",
+    "torch.profiler._cupti_monitor",
     "torch.utils.flop_counter",
     "torch.utils.serialization.config",
     "lab.training",
     "lab.vgpu.backend",
+    "lab.vgpu.distributed",
     "lab.workers.entry",
     *(entry.module for entry in nets.REGISTRY.values()),
     *(entry.module for entry in data.REGISTRY.values()),
