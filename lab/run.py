@@ -231,10 +231,11 @@ class Run:
                 raise RunError(f"run {self.id} {over}, and cannot be paused or changed")
             yield self._conductor
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Waits for the end, at most `timeout` seconds; True when the run has ended."""
+    def wait(self, timeout: float | None = None, until: Callable[[RunState], bool] = lambda state: False) -> bool:
+        """Waits for the end, or until something holds of the state; at most `timeout` seconds. True when the run has
+        ended."""
         with self._changed:
-            self._changed.wait_for(lambda: self._done, timeout)
+            self._changed.wait_for(lambda: self._done or until(self.state), timeout)
             return self._done
 
     def result(self, timeout: float | None = None) -> Result:

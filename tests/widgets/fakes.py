@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable, Iterable
 
-from lab.events import Paused, Resumed
+from lab.events import Event, Paused, Resumed
 from lab.experiment import Experiment
 from lab.state import RunState
 from tests.widgets import events_factory as factory
@@ -26,7 +27,7 @@ class FakeRun:
         self.stops = 0
         self.steps = 0
         self._waits_left = ends
-        self._over = threading.Event()
+        self._changed = threading.Condition(self.lock)
 
     def stop(self) -> None:
         self.stops += 1
@@ -41,19 +42,27 @@ class FakeRun:
     def step(self) -> None:
         self.steps += 1
 
-    def end(self, state: str = "finished") -> None:
-        if not self.done:
-            self.state.apply(factory.finished(state, self.state.step))
-            self.done = True
-            self._over.set()
+    def tell(self, events: Iterable[Event]) -> None:
+        """Something happens in the run."""
+        with self._changed:
+            self.state.apply_all(events)
+            self._changed.notify_all()
 
-    def wait(self, timeout: float | None = None) -> bool:
-        if timeout is None or self._waits_left is None:
-            return self._over.wait(timeout)
-        self._waits_left -= 1
-        if self._waits_left <= 0:
-            self.end()
-        return self.done
+    def end(self, state: str = "finished") -> None:
+        with self._changed:
+            if not self.done:
+                self.done = True
+                self.tell([factory.finished(state, self.state.step)])
+
+    def wait(self, timeout: float | None = None, until: Callable[[RunState], bool] = lambda state: False) -> bool:
+        if timeout is not None and self._waits_left is not None and not until(self.state):
+            self._waits_left -= 1
+            if self._waits_left <= 0:
+                self.end()
+            return self.done
+        with self._changed:
+            self._changed.wait_for(lambda: self.done or until(self.state), timeout)
+            return self.done
 
     def close(self) -> None:
         self.stop()

@@ -44,6 +44,21 @@ def test_a_frame_is_json_even_with_nan_and_only_changed_figures_get_a_new_revisi
     assert json.loads(painter.paint(Session("a", theme="dark")))["figures"]["busy"]["revision"] > revisions["busy"][1]
 
 
+def test_what_comes_first_is_drawn_at_once_whatever_the_pace() -> None:
+    state, now = RunState(), 0.0
+    painter = Painter("r", DEFAULT, state, now=lambda: now)
+    session = Session("a")
+    revisions = []
+    for events in ([], factory.events(steps=0), factory.step_events(0), factory.step_events(1)):
+        state.apply_all(events)
+        figures_ = json.loads(painter.paint(session))["figures"]
+        revisions.append((figures_["placement_graph"]["revision"], figures_["timeline"]["revision"]))
+    graphs, timelines = zip(*revisions, strict=True)
+    assert graphs[0] < graphs[1]
+    assert timelines[1] < timelines[2]
+    assert revisions[2] == revisions[3]  # a second step can wait
+
+
 def test_the_time_left_follows_the_pace() -> None:
     now = [100.0]
     state = factory.folded(factory.events(steps=100, total_steps=1_100))

@@ -19,13 +19,12 @@ from starlette.types import Receive, Scope, Send
 
 import lab
 from lab.experiment import Experiment
-from widgets.web import address, auth, page, routes, static
+from widgets.web import address, auth, page, routes, static, text
 from widgets.web.gate import Event, Gate
 from widgets.web.leases import Budget, Leases
 from widgets.web.limits import PERSONAL, Limits
 from widgets.web.session import Run
 from widgets.web.sessions import Sessions
-from widgets.web.text import server as text
 
 VANISHED_SECONDS = 45
 """After which the system cuts the connection to a client that does not answer any more."""
@@ -136,7 +135,7 @@ def serving(
                 _app=app,
                 theme=gr.themes.Base(font=SYSTEM_FONTS, font_mono=SYSTEM_MONO, radius_size="md"),
                 css=static.css(),
-                head=f"<script>{static.early()}</script>",
+                head=f"<script>{static.read('early.js')}</script>",
             )
         gate.open = True
         _cut_vanished(blocks)
@@ -147,13 +146,12 @@ def serving(
 
 
 def _start_behind(experiment: Experiment) -> lab.Run:
-    """Starts a run whose processes let the page go before them where cores are short: those who only look must not wait
-    for those who train."""
+    """Starts a run whose processes, once they have shown a step, let the page go before them where cores are short:
+    those who only look must not wait for those who train."""
     run = lab.start(experiment)
 
     def give_way() -> None:
-        while not run.pids and not run.wait(0.1):
-            pass
+        run.wait(until=lambda state: state.step > 0)
         for pid in run.pids:
             with contextlib.suppress(psutil.Error, OSError):
                 psutil.Process(pid).nice(LOW_PRIORITY)

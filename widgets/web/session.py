@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,7 +12,6 @@ from lab.errors import Problem
 from lab.experiment import Experiment
 from lab.state import RunState
 from widgets.figures import Theme
-from widgets.languages import Language
 from widgets.web.leases import Lease
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Run(Protocol):
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def step(self) -> None: ...
-    def wait(self, timeout: float | None = None) -> bool: ...
+    def wait(self, timeout: float | None = None, until: Callable[[RunState], bool] = ...) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -50,7 +50,6 @@ class Session:
     base: Experiment | None = None
     """What a link asked for: fields without a control keep its values."""
     theme: Theme = "light"
-    language: Language = "en"
     step: int | None = None
     """The step that the timeline shows; None follows the run."""
     stopping: bool = False

@@ -93,7 +93,7 @@ function applyFigures() {
     write(find("[data-subtitle]", card), figure.title);
     const plot = find("[data-plot]", card);
     if (!window.Plotly) {
-      write(plot, parallelLab.word("no_plotly"));
+      write(plot, "%{no_plotly}");
       continue;
     }
     Plotly.react(plot, figure.data, figure.layout, config);
@@ -116,11 +116,15 @@ function apply() {
 
 function receive() {
   if (!props.value) return;
+  let came;
   try {
-    frame = JSON.parse(props.value);
+    came = JSON.parse(props.value);
   } catch {
     return; // the initial value is no frame
   }
+  // When one event ends, its last frame comes once more, after those of the next.
+  if (frame?.token === came.token && came.number <= frame.number) return;
+  frame = came;
   if (queued) return;
   queued = true;
   // A hidden tab gets no animation frames, so it draws nothing until it is looked at.
@@ -143,7 +147,6 @@ function beat() {
   }
 }
 
-parallelLab.fill(element);
 watch("value", receive);
 receive();
 
@@ -173,15 +176,16 @@ const copied = {
 };
 for (const button of element.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
+    const words = button.dataset.words ?? (button.dataset.words = button.textContent);
     const taken = copied[button.dataset.copy]() ?? "";
     write(find("[data-code]"), taken);
     shownAs = button.dataset.copy;
     try {
       await navigator.clipboard.writeText(taken);
-      button.textContent = parallelLab.word("copied");
+      button.textContent = button.dataset.done;
     } catch {
       getSelection().selectAllChildren(find("[data-code]")); // no clipboard here: select it for the reader
     }
-    setTimeout(() => (button.textContent = parallelLab.word(button.dataset.word)), 1500);
+    setTimeout(() => (button.textContent = words), 1500);
   });
 }

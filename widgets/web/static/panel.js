@@ -1,20 +1,24 @@
 // The placement board in the page. props.value is the board's state (widgets/board/state.py); Python reads what is
 // `chosen` at Start. A placement that changes beside a run starts that run anew.
-const RESTART_MS = 300; // a pause that long, so that several moves start one run
+const RESTART_MS = 400; // restarts are so far apart: the first move is answered at once, several start few runs
 const RESTARTS = ["starting", "running", "finished", "failed"];
 let frame = null;
 let restarting = null; // the run that is to be replaced
 let timer = 0;
+let restarted = -Infinity;
 
 const board = mountBoard(element.querySelector("[data-board]"), {
-  words: parallelLab.word("board"),
+  words,
   onPlacement({ chosen }) {
     props.value = { ...props.value, chosen };
     clearTimeout(timer);
     if (!RESTARTS.includes(frame?.status.state)) return;
     restarting = frame.run;
-    board.say(parallelLab.word("board").restarting);
-    timer = setTimeout(() => trigger("submit"), RESTART_MS);
+    board.say(words.restarting);
+    timer = setTimeout(() => {
+      restarted = performance.now();
+      trigger("submit");
+    }, restarted + RESTART_MS - performance.now());
   },
   onDevices: (by) => trigger("edit", { by }),
 });
@@ -27,6 +31,5 @@ document.addEventListener("parallel-lab:frame", (event) => {
   }
   board.measured(frame.board);
 });
-document.addEventListener("parallel-lab:language", () => board.speak(parallelLab.word("board")));
 watch("value", () => board.update(props.value));
 board.update(props.value);
