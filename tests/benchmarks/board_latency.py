@@ -41,7 +41,7 @@ def main() -> None:
         for net in nets.NAMES:
             state = board.state(Experiment(net=net, strategy="model_parallel", devices=DEVICES))
             page = browser.new_page(viewport={"width": 400, "height": 1400}, reduced_motion="reduce")
-            words, css = json.dumps(board.WORDS), board.colors() + board.css()
+            words, css = json.dumps(board.words.WORDS), board.colors() + board.css()
             page.set_content(PAGE.format(css=css, script=board.script(), words=words, state=json.dumps(state)))
             page.wait_for_selector(".lab-chip")
             layer = state["layers"][0]["path"]

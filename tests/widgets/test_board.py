@@ -11,7 +11,7 @@ import traitlets
 from lab.experiment import Experiment
 from tests.widgets import events_factory as factory
 from widgets import board
-from widgets.board.words import WORDS
+from widgets.board.words.en import WORDS
 from widgets.notebook import PlacementBoard
 
 PLACED = {"conv1": "vgpu:0", "conv2": "vgpu:1", "fc1": "vgpu:1", "fc2": "vgpu:1"}

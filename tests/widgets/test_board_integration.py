@@ -48,7 +48,7 @@ def opened(browser: Browser) -> Iterator[Opened]:
             PAGE.format(
                 css=board.colors() + board.css(),
                 script=board.script(),
-                words=json.dumps(board.WORDS),
+                words=json.dumps(board.words.WORDS),
                 state=json.dumps(state),
             )
         )

@@ -21,6 +21,7 @@ from widgets.web import auth, gate, incoming, static, text
 from widgets.web.leases import Budget
 from widgets.web.limits import Limits
 from widgets.web.serve import Served, Sharing, serving
+from widgets.web.text import server
 
 NAME, PASSWORD = "ada", "correct horse battery"
 LIMITS = Limits(steps=1000, batch_size=256, ranks=2)
@@ -146,7 +147,7 @@ def test_what_the_page_does_not_need_is_closed(served: Served, method: str, path
         # A request by hand: a client that follows the rules would tidy the path up.
         answer = client.send(httpx.Request(method, httpx.URL(served.url).copy_with(raw_path=b"/" + path.encode())))
     assert answer.status_code == 404, answer.text
-    assert answer.json() == {"detail": text.NO_SUCH_PAGE}
+    assert answer.json() == {"detail": server.NO_SUCH_PAGE}
 
 
 FORGED: list[dict[str, Any]] = [
@@ -174,7 +175,7 @@ def test_a_forged_request_is_refused(served: Served, forged: dict[str, Any]) -> 
             good = {"fn_index": visitor.function(LOAD)["id"], "data": ["light", ""], "session_hash": visitor.key}
             answer = await visitor.http.post("gradio_api/queue/join", json=good | forged)
             assert answer.status_code == 400
-            assert answer.json() == {"detail": text.NOT_UNDERSTOOD}
+            assert answer.json() == {"detail": server.NOT_UNDERSTOOD}
             for body in (b"", b"[]", b"{", b"[" * 100_000, b"\x80\x04\x95"):
                 answer = await visitor.http.post("gradio_api/queue/join", content=body)
                 assert answer.status_code == 400
@@ -278,7 +279,7 @@ def test_nobody_reaches_the_tab_of_another(served: Served) -> None:
                         await client.get(static.RUN_PATH, params={"token": frame["token"]}),
                     ]
                     assert [answer.status_code for answer in answers] == [403] * 7, name
-                    assert {answer.json()["detail"] for answer in answers} == {text.NOT_YOURS}
+                    assert {answer.json()["detail"] for answer in answers} == {server.NOT_YOURS}
             await asyncio.sleep(0.5)
             assert running(victim.frame)
 

@@ -18,10 +18,11 @@ from lab.state import RunState
 from tests.widgets import events_factory as factory
 from tests.widgets.fakes import FakeRun
 from tests.widgets.forms_factory import DEFAULT, VALUES, form
-from widgets.web import static, text
+from widgets.web import controls, static, text
 from widgets.web.handlers import Handlers
 from widgets.web.page import build
 from widgets.web.sessions import Sessions
+from widgets.web.text import en, zh
 
 
 def tab(key: str) -> Any:
@@ -199,10 +200,19 @@ def test_every_default_can_be_built(sessions: Sessions) -> None:
 
 
 def test_the_page_names_no_other_host() -> None:
-    for name in ("head.html", "head.js", "early.js", "bench.html", "bench.js", "panel.html", "panel.js", "page.css"):
+    for name in (
+        "head.html",
+        "head.js",
+        "early.js",
+        "words.js",
+        "bench.html",
+        "bench.js",
+        "panel.html",
+        "panel.js",
+        "page.css",
+    ):
         content = static.read(name)
         assert "http" not in content
-        assert "%{" not in content
 
 
 def test_every_colour_variable_is_defined() -> None:
@@ -248,3 +258,43 @@ def test_a_run_that_ends_while_it_is_paused_is_no_error() -> None:
     next(stream), next(stream)
     assert json.loads(do.pause(tab("a")))["status"]["state"] == "running"
     do.sessions.close()
+
+
+def test_each_tab_speaks_its_own_language(sessions: Sessions) -> None:
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
+    chinese = do.open("light", tab("a"), "", "zh")
+    first = next(chinese)
+    assert json.loads(first[0])["status"]["text"] == zh.STARTING
+    assert json.loads(first[0])["lesson"] == zh.LESSONS["model_parallel"]
+    assert first[1].value == zh.RESTART
+    english = next(do.open("light", tab("b"), "", "en"))
+    assert json.loads(english[0])["status"]["text"] == en.STARTING
+    assert json.loads(next(chinese)[0])["kpis"]["crossing"][1] == zh.PER_STEP
+    assert json.loads(do.stop(tab("a"))[0])["status"]["text"] == zh.STOPPED.format(step=5, total=938)
+    chinese.close()
+
+
+def test_a_tab_that_changes_its_language(sessions: Sessions) -> None:
+    """Everything that is on the page comes again: the frame, the buttons, the board, and the words of the controls."""
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
+    stream = do.open("light", tab("a"), "", "en")
+    next(stream), next(stream)
+    values = {**VALUES, "strategy": "ddp", "net": "net"}
+    frame, start, pause, board, *words = do.speak("zh", tab("a"), *values.values())
+    assert json.loads(frame)["lesson"] == zh.LESSONS["model_parallel"]
+    assert (start.value, pause.value) == (zh.RESTART, zh.PAUSE)
+    assert "副本" in board.value["copies"][0]["note"]
+    said = dict(zip(controls.words(), words, strict=True))
+    assert said["net"]["label"] == zh.NET
+    assert said["trouble"]["choices"][0] == (zh.TROUBLES["none"], "none")
+    assert json.loads(next(stream)[0])["kpis"]["crossing"][1] == zh.PER_STEP
+    assert json.loads(do.speak("en", tab("a"), *VALUES.values())[0])["lesson"] == en.LESSONS["model_parallel"]
+    stream.close()
+
+
+def test_the_page_is_built_in_english_and_greets_the_others(sessions: Sessions) -> None:
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
+    assert do.greet("en", tab("a")) == [gr.skip()] * len(controls.words())
+    said = dict(zip(controls.words(), do.greet("zh", tab("a")), strict=True))
+    assert said["seed"]["label"] == zh.SEED
+    assert do.greet({"a": 1}, tab("b")) == [gr.skip()] * len(controls.words())

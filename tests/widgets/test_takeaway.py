@@ -81,7 +81,7 @@ def test_faults_can_be_closed() -> None:
     assert [each.field for each in Limits(faults=False).problems(experiment)] == ["faults"]
 
 
-@pytest.mark.parametrize("query", ["", "?", "?__theme=dark", "&&", "?__sign=x&__theme=light"])
+@pytest.mark.parametrize("query", ["", "?", "?__theme=dark", "&&", "?__sign=x&__theme=light", "?lang=zh&projector"])
 def test_an_address_without_an_experiment_opens_the_default(query: str) -> None:
     assert takeaway.from_link(query, LIMITS) == (None, [])
 

@@ -73,7 +73,7 @@ class Visitor:
         """Asks for a function; its answers come as frames."""
         function = self.function(name)
         if data is None:
-            data = ["light", ""] if name == LOAD else self.values(name)
+            data = ["light", "", "en"] if name == LOAD else self.values(name)
         asked = {"data": data, "event_data": event, "fn_index": function["id"], "trigger_id": function["trigger"]}
         answer = await self.http.post("gradio_api/queue/join", json={**asked, "session_hash": self.key})
         if answer.status_code == 200:

@@ -10,11 +10,11 @@ import functools
 import re
 from importlib import resources
 
+from widgets.board import words
 from widgets.board.state import measured, state
-from widgets.board.words import WORDS
 from widgets.figures import PALETTES
 
-__all__ = ["WORDS", "colors", "css", "measured", "script", "state"]
+__all__ = ["colors", "css", "measured", "script", "state", "words"]
 
 _MODULES = ("model.js", "lanes.js", "drag.js", "board.js")
 """Each may import from those before it."""

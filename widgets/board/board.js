@@ -4,6 +4,7 @@
 //   board.update(state);          // the host's word, see model.js
 //   board.measured(figures);      // what a run has found: {layers: {path: {share}}, devices: {name: {busy}}, placed}
 //   board.say(text);              // a note under the lanes
+//   board.speak(words);           // from now on in these words
 //
 // Every change is drawn at once from the state's own edges; the host hears of it through `onPlacement({chosen,
 // placement, moved})` and need not answer. `onDevices(+1 | -1)`, where given, asks the host for a device more or less.
@@ -16,17 +17,26 @@ let mounted = 0; // for ids that are unique in a page with several
 export function mountBoard(root, { words, onPlacement = () => {}, onDevices = null }) {
   const hintId = `lab-board-hint-${++mounted}`;
   const lanes = make("div", { class: "lab-lanes" });
-  const bar = make("div", { class: "lab-tools", role: "toolbar", "aria-label": words.tools });
+  const bar = make("div", { class: "lab-tools", role: "toolbar" });
   const total = make("p", { class: "lab-total" });
   const note = make("p", { class: "lab-says-more" });
   const live = make("p", { class: "lab-hidden", "aria-live": "polite", role: "status" });
-  const hint = make("p", { class: "lab-hidden", id: hintId, text: words.hint });
+  const hint = make("p", { class: "lab-hidden", id: hintId });
   const buttons = {};
   const names = ["even", "auto", "undo", "redo", ...(onDevices ? ["add"] : [])];
   for (const name of names) {
-    buttons[name] = make("button", { type: "button", "data-do": name, title: words[`${name}_hint`], text: words[name] });
+    buttons[name] = make("button", { type: "button", "data-do": name });
     bar.append(buttons[name]);
   }
+  function label() {
+    bar.setAttribute("aria-label", words.tools);
+    write(hint, words.hint);
+    for (const name of names) {
+      buttons[name].title = words[`${name}_hint`];
+      write(buttons[name], words[name]);
+    }
+  }
+  label();
   root.classList.add("lab-board");
   root.replaceChildren(lanes, total, bar, note, hint, live);
 
@@ -300,6 +310,11 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
     say(text) {
       said = text;
       if (state) drawTools(root.dataset.settled === "true");
+    },
+    speak(next) {
+      words = next;
+      label();
+      if (state) draw();
     },
     destroy() {
       stopDragging();

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lab import checks, devices, placement, rank_devices, strategies
-from lab.errors import PlacementError, listed
+from lab.errors import PlacementError
 from lab.experiment import Experiment
 from lab.outline import Outline, outline
 from lab.vgpu import profiles
@@ -133,7 +133,7 @@ def _suggested(drawn: Outline, capacities: Mapping[str, int]) -> tuple[dict[str,
     try:
         suggested["auto"] = drawn.auto(capacities)
     except PlacementError as error:
-        return suggested, f"Auto finds nothing: {error}"
+        return suggested, words.NOTHING_AUTO.format(error=error)
     return suggested, ""
 
 
@@ -187,7 +187,10 @@ def _rank(experiment: Experiment, drawn: Outline, rank: int) -> dict[str, Any]:
     if not experiment.gradient_as_bucket_view:
         lane["memory_bytes"] += _parameter_bytes(drawn)  # the buckets, beside the gradients
     shared = rank_devices.lane_names(experiment.devices, ranks, rank)
-    return lane | {"name": words.RANK.format(rank=rank, devices=listed(own)), "device": shared.get(own[0], own[0])}
+    return lane | {
+        "name": words.RANK.format(rank=rank, devices=words.listed(own)),
+        "device": shared.get(own[0], own[0]),
+    }
 
 
 def _whole(drawn: Outline, samples: int, batch: int) -> int:
@@ -206,7 +209,7 @@ def _other_ranks(experiment: Experiment) -> str:
     if ranks < 2 or experiment.placement is None:
         return ""
     others = [
-        words.RANK_ON.format(rank=rank, devices=listed(checks.rank_devices(experiment.devices, ranks, rank)))
+        words.RANK_ON.format(rank=rank, devices=words.listed(checks.rank_devices(experiment.devices, ranks, rank)))
         for rank in range(1, ranks)
     ]
-    return words.SAME_ON.format(others=listed(others))
+    return words.SAME_ON.format(others=words.listed(others))

@@ -11,6 +11,7 @@ import traitlets
 from lab import placement
 from lab.experiment import Experiment
 from widgets import board
+from widgets.board.words import en
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +69,7 @@ class PlacementBoard(anywidget.AnyWidget):  # type: ignore[misc]
     _esm = board.script() + _ADAPTER
     _css = board.colors() + board.css()
 
-    words = traitlets.Dict(board.WORDS).tag(sync=True)
+    words = traitlets.Dict(en.WORDS).tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     figures = traitlets.Dict().tag(sync=True)
     chosen = traitlets.Union([traitlets.Enum(("even", "auto")), traitlets.Dict()], default_value="even").tag(sync=True)

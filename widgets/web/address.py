@@ -8,7 +8,7 @@ import re
 import socket
 
 from lab.errors import LabError
-from widgets.web import text
+from widgets.web.text import server as text
 
 FIRST_PORT, LAST_PORT = 7860, 7899
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import LabError
-from widgets.web import text
+from widgets.web.text import server as text
 
 COST, BLOCK, PARALLEL = 2**14, 8, 1
 """Of scrypt: 16 MB and about 50 ms for each try."""

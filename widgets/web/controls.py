@@ -6,10 +6,50 @@ from typing import Any
 
 import gradio as gr
 
-from lab import devices, nets
+from lab import devices, nets, strategies
 from lab.experiment import Experiment
 from widgets.web import form as forms
 from widgets.web import static, text
+
+
+def words() -> dict[str, dict[str, Any]]:
+    """What each control says, in the language of now: name -> arguments for its component."""
+    return {
+        "strategy": {
+            "label": text.STRATEGY,
+            "choices": [(text.STRATEGIES[name], name) for name in strategies.REGISTRY],
+        },
+        "placement_title": {"value": f"<h2>{text.PLACEMENT}</h2>"},
+        "net": {"label": text.NET, "choices": [(text.NETS[name], name) for name in nets.REGISTRY]},
+        "device": {"label": text.DEVICE},
+        "ranks": {"label": text.RANKS},
+        "each": {
+            "label": text.EACH,
+            "choices": [(text.EACH_KINDS[each], each) for each in forms.EACH if each in _kinds()],
+        },
+        "bucket_mb": {"label": text.BUCKET},
+        "virtual": {"label": text.VIRTUAL_GPUS},
+        "real": {"label": text.REAL_DEVICES},
+        "run_title": {"value": f"<h2>{text.RUN}</h2>"},
+        "step": {"value": text.STEP},
+        "stop": {"value": text.STOP},
+        "batch_size": {"label": text.BATCH},
+        "microbatches": {"label": text.MICROBATCHES},
+        "length": {"label": text.LENGTH},
+        "unit": {"label": text.UNIT, "choices": [(text.EPOCHS, "epochs"), (text.STEPS, "steps")]},
+        "lr": {"label": text.LEARNING_RATE},
+        "seed": {"label": text.SEED},
+        "trouble": {
+            "label": text.TROUBLE.format(step=forms.TROUBLE_STEP),
+            "choices": [(said, kind) for kind, said in text.TROUBLES.items()],
+        },
+        "note": {"value": text.BATCH_NORM},
+    }
+
+
+def _kinds() -> set[str]:
+    """Of `forms.EACH`, those that this machine has."""
+    return {device.name.partition(":")[0] for device in devices.available()} | {"vgpu", "split"}
 
 
 class Controls:
@@ -19,37 +59,29 @@ class Controls:
         several, placing = forms.takes_several(default.strategy), forms.takes_placement(default.strategy)
         ranks = forms.takes_ranks(default.strategy)
         virtual = sum(name.startswith("vgpu") for name in default.devices)
-        here = [(device.name, device.title) for device in devices.available()]
+        here = [device.name for device in devices.available()]
+        say = words()
         with gr.Column(elem_classes="lab-card"):
-            gr.HTML(f"<h2>{text.PLACEMENT}</h2>", elem_classes="lab-title")
-            self.net = gr.Dropdown(
-                [(entry.title, name) for name, entry in nets.REGISTRY.items()], value=default.net, label=text.NET
-            )
+            self.placement_title = gr.HTML(**say["placement_title"], elem_classes="lab-title")
+            self.net = gr.Dropdown(value=default.net, **say["net"])
             self.device = gr.Dropdown(
-                [name for name, _ in here] + [f"vgpu:{index}" for index in range(forms.MAX_VIRTUAL)],
+                here + [f"vgpu:{index}" for index in range(forms.MAX_VIRTUAL)],
                 value=default.devices[0] if not several and not ranks else "cpu",
-                label=text.DEVICE,
+                **say["device"],
                 visible=not several and not ranks,
             )
             with gr.Column(visible=ranks, elem_id="lab-ranks") as self.of_ranks:
-                kinds = {name.partition(":")[0] for name, _ in here} | {"vgpu", "split"}
-                self.ranks = gr.Slider(1, forms.MAX_RANKS, default.world_size if ranks else 2, step=1, label=text.RANKS)
-                self.each = gr.Dropdown(
-                    [(words, each) for each, words in forms.EACH.items() if each in kinds],
-                    value=forms.each_of(default),
-                    label=text.EACH,
-                )
+                self.ranks = gr.Slider(1, forms.MAX_RANKS, default.world_size if ranks else 2, step=1, **say["ranks"])
+                self.each = gr.Dropdown(value=forms.each_of(default), **say["each"])
                 self.bucket_mb = gr.Number(
-                    default.bucket_cap_mb if ranks else forms.FIRST_BUCKET_MB, label=text.BUCKET, step=0.01
+                    default.bucket_cap_mb if ranks else forms.FIRST_BUCKET_MB, step=0.01, **say["bucket_mb"]
                 )
             with gr.Column(visible=several, elem_id="lab-several") as self.several, gr.Row(elem_id="lab-devices"):
-                self.virtual = gr.Slider(
-                    0, forms.MAX_VIRTUAL, virtual if several else 2, step=1, label=text.VIRTUAL_GPUS
-                )
+                self.virtual = gr.Slider(0, forms.MAX_VIRTUAL, virtual if several else 2, step=1, **say["virtual"])
                 self.real = gr.CheckboxGroup(
-                    [name for name, _ in here],
+                    here,
                     value=[name for name in default.devices if not name.startswith("vgpu")] if several else [],
-                    label=text.REAL_DEVICES,
+                    **say["real"],
                 )
             self.panel = gr.HTML(
                 forms.first_panel(default),
@@ -60,36 +92,33 @@ class Controls:
                 elem_id="lab-panel",
             )
         with gr.Column(elem_classes="lab-card"):
-            gr.HTML(f"<h2>{text.RUN}</h2>", elem_classes="lab-title")
+            self.run_title = gr.HTML(**say["run_title"], elem_classes="lab-title")
             with gr.Row(elem_id="lab-buttons"):
                 self.start = gr.Button(text.START, variant="primary", elem_id="lab-start")
                 self.pause = gr.Button(text.PAUSE, interactive=False, elem_id="lab-pause")
-                self.step = gr.Button(text.STEP, interactive=False, elem_id="lab-step")
-                self.stop = gr.Button(text.STOP, interactive=False, elem_id="lab-stop")
+                self.step = gr.Button(interactive=False, elem_id="lab-step", **say["step"])
+                self.stop = gr.Button(interactive=False, elem_id="lab-stop", **say["stop"])
             with gr.Row(elem_id="lab-numbers"):
-                self.batch_size = gr.Number(default.batch_size, label=text.BATCH, precision=0, elem_id="lab-batch")
+                self.batch_size = gr.Number(default.batch_size, precision=0, elem_id="lab-batch", **say["batch_size"])
                 self.microbatches = gr.Number(
                     default.microbatches,
-                    label=text.MICROBATCHES,
                     precision=0,
                     visible=placing or ranks,
                     elem_id="lab-parts",
+                    **say["microbatches"],
                 )
-                self.length = gr.Number(default.steps or default.epochs, label=text.LENGTH, precision=0)
-                self.unit = gr.Dropdown(
-                    [text.EPOCHS, text.STEPS], value=text.STEPS if default.steps else text.EPOCHS, label=text.UNIT
-                )
-                self.lr = gr.Number(default.lr, label=text.LEARNING_RATE)
-                self.seed = gr.Number(default.seed, label=text.SEED, precision=0)
+                self.length = gr.Number(default.steps or default.epochs, precision=0, **say["length"])
+                self.unit = gr.Dropdown(value="steps" if default.steps else "epochs", **say["unit"])
+                self.lr = gr.Number(default.lr, **say["lr"])
+                self.seed = gr.Number(default.seed, precision=0, **say["seed"])
             self.trouble = gr.Dropdown(
-                [(words, kind) for kind, words in text.TROUBLES.items()],
                 value=default.faults[0].kind if default.faults else "none",
-                label=text.TROUBLE.format(step=forms.TROUBLE_STEP),
                 visible=ranks,
                 elem_id="lab-trouble",
+                **say["trouble"],
             )
             self.note = gr.Markdown(
-                text.BATCH_NORM,
+                **say["note"],
                 elem_classes="lab-note",
                 visible=nets.REGISTRY[default.net].batch_norm and (several or ranks),
             )

@@ -20,7 +20,8 @@ MAX_RANKS = 4
 TROUBLE_RANK, TROUBLE_STEP = 1, 20
 FIRST_BUCKET_MB = 0.05
 """So that the gradients of a small net travel in more than one bucket."""
-EACH = {"cpu": text.EACH_CPU, "cuda": text.EACH_CUDA, "vgpu": text.EACH_VIRTUAL, "split": text.EACH_SPLIT}
+EACH = ("cpu", "cuda", "vgpu", "split")
+"""What a rank can run on; `split` is two virtual GPUs."""
 MAX_VIRTUAL = 8
 """Most virtual GPUs that the slider offers; the command line takes more."""
 CONTROLS = (
@@ -88,7 +89,7 @@ class Form:
             fields.pop("data", None)
         fields |= {"strategy": self.strategy, "net": self.net, "batch_size": self.batch_size, "lr": self.lr}
         fields["seed"] = self.seed
-        fields["steps" if self.unit == text.STEPS else "epochs"] = self.length
+        fields["steps" if self.unit == "steps" else "epochs"] = self.length
         problems: list[Problem] = []
         if self.length is None:
             problems.append(Problem("steps", text.NO_LENGTH))
@@ -151,7 +152,7 @@ class Form:
         real = [str(name) for name in self.real] if isinstance(self.real, list) else []
         count = self.virtual
         if count not in range(MAX_VIRTUAL + 1):
-            problems.append(Problem("devices", f"{self.virtual!r} virtual GPUs: give a number from 0 to {MAX_VIRTUAL}"))
+            problems.append(Problem("devices", text.TOO_MANY_VIRTUAL.format(count=self.virtual, most=MAX_VIRTUAL)))
             count = 0
         elif not count and not real:
             problems.append(Problem("devices", text.NO_DEVICES))
@@ -236,7 +237,7 @@ def values(experiment: Experiment) -> list[Any]:
         "batch_size": experiment.batch_size,
         "microbatches": experiment.microbatches,
         "length": experiment.steps or experiment.epochs,
-        "unit": text.STEPS if experiment.steps else text.EPOCHS,
+        "unit": "steps" if experiment.steps else "epochs",
         "lr": experiment.lr,
         "seed": experiment.seed,
         "ranks": experiment.world_size if ranks else 2,

@@ -19,7 +19,7 @@ from lab.events import RankFailed
 from lab.experiment import Experiment
 from lab.stacks import readable
 from lab.state import KEPT_STEPS, RunState
-from widgets import board, figures, plain
+from widgets import board, figures, languages, plain
 from widgets.figures import clock_time, duration, human_bytes
 from widgets.web import takeaway, text
 from widgets.web.advice import says
@@ -90,7 +90,7 @@ class Painter:
                 "tables": self._tables,
                 "steps": _steps(state),
                 "says": says(state),
-                "lesson": strategies.REGISTRY[self._experiment.strategy].lesson,
+                "lesson": text.LESSONS[self._experiment.strategy],
                 **self._texts,
                 "board": board.measured(state),
                 "alert": _problems(session) or _failure(state),
@@ -98,7 +98,7 @@ class Painter:
         return json.dumps(plain.finite(frame), ensure_ascii=False, separators=(",", ":"))
 
     def _draw(self, session: Session, everything: bool) -> None:
-        look = (session.theme, session.step, reached(self._state))
+        look = (session.theme, session.step, languages.current(), reached(self._state))
         everything |= look != self._look
         self._look = look
         now = self._now()
@@ -178,7 +178,7 @@ def _status(state: RunState, session: Session, override: str | None, experiment:
         count = experiment.world_size or 1
         return {"state": "starting", "text": text.STARTING_RANKS.format(count=count) if count > 1 else text.STARTING}
     if state.paused is not None:
-        words = text.PAUSED.format(phase=state.paused.phase, step=state.paused.step, total=total)
+        words = text.PAUSED.format(phase=text.PHASES[state.paused.phase], step=state.paused.step, total=total)
         return {"state": "paused", "text": words}
     words = text.PREPARING if not state.step else text.RUNNING if state.step < total else text.TESTING
     return {"state": "running", "text": words.format(**numbers)}
@@ -193,7 +193,10 @@ def _data(state: RunState) -> str:
         return ""
     source = state.started.data
     return text.DATA.format(
-        title=source.title, train=source.train_samples, test=source.test_samples, origin=source.origin
+        title=source.title,
+        train=source.train_samples,
+        test=source.test_samples,
+        origin=text.ORIGINS.get(source.name, source.origin),
     )
 
 

@@ -22,9 +22,10 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from widgets.web import auth, incoming, text
+from widgets.web import auth, incoming
 from widgets.web.incoming import RefusedError
 from widgets.web.sessions import Sessions
+from widgets.web.text import server as text
 
 MOST_QUERY_BYTES = 8 * 1024
 TRIES_AT_ONCE = 2

@@ -11,9 +11,10 @@ from lab import nets
 from lab.errors import ExperimentError, LabError, Problem
 from lab.experiment import Experiment
 from lab.state import RunState
+from widgets import languages
 from widgets.figures import clock_time
+from widgets.web import controls, takeaway, text
 from widgets.web import form as forms
-from widgets.web import takeaway, text
 from widgets.web.frame import Painter, reached
 from widgets.web.leases import Lease
 from widgets.web.session import Session
@@ -30,14 +31,32 @@ LINE_SECONDS = 1.0
 """How often a tab that waits in line is told its place."""
 BUTTONS = ("start", "stop", "pause", "step")
 UNCHANGED = (gr.skip(), gr.skip(), gr.skip(), gr.skip())
-IDLE = (gr.Button(text.PAUSE, interactive=False), gr.Button(interactive=False))
-"""Pause and Step while nothing can be paused."""
-ENDED = (gr.Button(text.START), gr.Button(interactive=False), *IDLE)
-CONTROLS_OF: dict[str, tuple[Any, ...]] = {
-    "running": (gr.skip(), gr.skip(), gr.Button(text.PAUSE, interactive=True), gr.Button(interactive=True)),
-    "paused": (gr.skip(), gr.skip(), gr.Button(text.RESUME, interactive=True), gr.Button(interactive=True)),
-}
-"""How the buttons look once a run has come to a status."""
+
+
+def buttons(status: str) -> tuple[Any, ...]:
+    """How `BUTTONS` look once a run has come to a status; `ended` for none that goes on."""
+    on, off = gr.Button(interactive=True), gr.Button(interactive=False)
+    if status in ("running", "paused"):
+        return gr.Button(text.RESTART), on, gr.Button(_pause(status), interactive=True), on
+    if status == "starting":
+        return gr.Button(text.RESTART), on, gr.Button(text.PAUSE, interactive=False), off
+    if status == "ended":
+        return gr.Button(text.START), off, gr.Button(text.PAUSE, interactive=False), off
+    return UNCHANGED
+
+
+def _pause(status: str) -> str:
+    return text.RESUME if status == "paused" else text.PAUSE
+
+
+def _of_tab(handlers: Handlers, *values: Any) -> languages.Language:
+    """The language of the tab that asks."""
+    request = next(value for value in values if not isinstance(value, gr.EventData) and hasattr(value, "session_hash"))
+    return handlers.sessions.get(str(request.session_hash)).language
+
+
+def _of_session(_: Handlers, session: Session, *values: Any, **options: Any) -> languages.Language:
+    return session.language
 
 
 class Handlers:
@@ -48,18 +67,45 @@ class Handlers:
         self.sessions = sessions
         self.patience_seconds = patience_seconds
 
-    def open(self, theme: Any, request: gr.Request, query: Any = "") -> Iterator[tuple[Any, ...]]:
+    def open(self, theme: Any, request: gr.Request, query: Any = "", language: Any = "en") -> Iterator[tuple[Any, ...]]:
         """A tab was opened: start in it what its address asks for, or the default experiment. Opening takes no place in
         line: those who wait have asked for a run."""
         session = self._session(request)
         session.theme = "dark" if theme == "dark" else "light"
-        linked, problems = takeaway.from_link(query if isinstance(query, str) else "", self.sessions.limits)
+        session.language = languages.known(language)
+        nothing = [gr.skip()] * len(forms.CONTROLS)
+        with languages.speaking(session.language):
+            linked, problems = takeaway.from_link(query if isinstance(query, str) else "", self.sessions.limits)
+            shown = forms.values(linked or self.default) if linked or session.language != "en" else nothing
         session.base = linked
-        controls = forms.values(linked) if linked is not None else [gr.skip()] * len(forms.CONTROLS)
         for parts in self._watch(session, linked or self.default, in_line=False, link_problems=problems):
-            yield (*parts, *controls)
-            controls = [gr.skip()] * len(forms.CONTROLS)
+            yield (*parts, *shown)
+            shown = nothing
 
+    def greet(self, language: Any, request: gr.Request) -> list[Any]:
+        """A tab was opened: the words of its controls, which the page has in English."""
+        session = self._session(request)
+        session.language = languages.known(language)
+        if session.language == "en":
+            return [gr.skip()] * len(controls.words())
+        return self._words(session)
+
+    def speak(self, language: Any, request: gr.Request, *values: Any) -> tuple[Any, ...]:
+        """The reader chose a language: (frame, Start, Pause, the board, words of the controls)."""
+        session = self._session(request)
+        session.language = languages.known(language)
+        with languages.speaking(session.language):
+            run = session.run
+            start, _, pause, _ = buttons("ended" if run is None or run.done else run.state.status)
+            board = forms.Form(*values).board(session.base or self.default)
+            frame = self._painter(session).paint(session)
+        return frame, start, pause, gr.HTML(board) if board else gr.skip(), *self._words(session)
+
+    def _words(self, session: Session) -> list[Any]:
+        with languages.speaking(session.language):
+            return [gr.update(**said) for said in controls.words().values()]
+
+    @languages.spoken(_of_tab)
     def start(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Starts what the controls say, in place of the tab's earlier run; yields (frame, *BUTTONS)."""
         session = self._session(request)
@@ -72,23 +118,27 @@ class Handlers:
             return
         yield from self._watch(session, experiment)
 
+    @languages.spoken(_of_tab)
     def stop(self, request: gr.Request) -> tuple[Any, ...]:
         session = self._session(request)
         self.sessions.stop(session.key)
         return self._painter(session).paint(session), gr.Button(interactive=False)
 
+    @languages.spoken(_of_tab)
     def pause(self, request: gr.Request) -> str:
         """Pauses the tab's run, or lets it go on; the frames that follow show it."""
         session = self._session(request)
         self.sessions.pause(session.key)
         return self._painter(session).paint(session)
 
+    @languages.spoken(_of_tab)
     def step(self, request: gr.Request) -> str:
         """One step of a paused run."""
         session = self._session(request)
         self.sessions.step(session.key)
         return self._painter(session).paint(session)
 
+    @languages.spoken(_of_tab)
     def choose(self, event: gr.EventData, request: gr.Request) -> str:
         """The browser chose a theme, or the step that the timeline shows."""
         session = self._session(request)
@@ -99,6 +149,7 @@ class Handlers:
             session.step = chosen["step"] if isinstance(chosen["step"], int) else None
         return self._painter(session).paint(session)
 
+    @languages.spoken(_of_tab)
     def arrange(self, request: gr.Request, *values: Any) -> tuple[Any, ...]:
         """Net, strategy, devices or batch changed: the board gets the layers and devices of now."""
         form = forms.Form(*values)
@@ -133,6 +184,7 @@ class Handlers:
             session.painter = Painter("none", self.default)
         return session.painter
 
+    @languages.spoken(_of_session)
     def _watch(
         self,
         session: Session,
@@ -143,39 +195,38 @@ class Handlers:
         """Frames of a new run until it ends, or until the tab starts another; before it, of the tab's place in line."""
         session.problems, session.problems_title = tuple(link_problems), text.LINK_TITLE if link_problems else ""
         before = self._painter(session)
-        starting = gr.Button(text.RESTART), gr.Button(interactive=True), *IDLE
         try:
             lease = self.sessions.ask(session.key, experiment, in_line)
             if lease is None:
-                yield before.paint(session, status=text.ALL_BUSY.format(start=text.START)), *ENDED
+                yield before.paint(session, status=text.ALL_BUSY.format(start=text.START)), *buttons("ended")
                 return
             if not lease.granted:
-                yield before.paint(session, status=text.STARTING), *starting
+                yield before.paint(session, status=text.STARTING), *buttons("starting")
                 yield from self._wait(session, lease, before)
             if session.lease is not lease:
                 if session.lease is None and session.run is None:  # the reader left the line
-                    yield before.paint(session, status=text.READY), *ENDED
+                    yield before.paint(session, status=text.READY), *buttons("ended")
                 return
             run = self.sessions.start(session.key, experiment, lease)
         except (LabError, OSError) as error:
             found = error.problems if isinstance(error, ExperimentError) else (Problem("run", str(error)),)
             session.problems, session.problems_title = tuple(found), ""
-            yield before.paint(session, status=text.READY), *ENDED
+            yield before.paint(session, status=text.READY), *buttons("ended")
             return
         painter = session.painter = Painter(run.id, run.experiment, run.state, run.lock)
         shown = "starting"
         try:
             # Its processes start while this is on its way to the browser.
-            yield before.paint(session, status=text.STARTING), *starting
+            yield before.paint(session, status=text.STARTING), *buttons("starting")
             run.wait(EMPTY_SECONDS, lambda state: state.step > 0)
             while session.run is run:
                 done = run.done  # read first, so that the last frame holds everything
                 frame = painter.paint(session, last=done)
                 if done:
-                    yield frame, *ENDED
+                    yield frame, *buttons("ended")
                     return
                 status = run.state.status
-                yield frame, *(UNCHANGED if status == shown else CONTROLS_OF.get(status, UNCHANGED))
+                yield frame, *(UNCHANGED if status == shown else buttons(status))
                 shown = status
                 with run.lock:
                     held = reached(run.state)

@@ -10,7 +10,8 @@ import anyio
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
-from widgets.web import static, text
+from widgets.web import static
+from widgets.web.text import server as text
 
 Kind = Literal["read", "file", "tab", "event", "direct", "cancel", "note"]
 MOST_BODY_BYTES = 256 * 1024

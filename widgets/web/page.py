@@ -10,10 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from lab import strategies
 from lab.experiment import Experiment
 from widgets.web import static, text
-from widgets.web.controls import Controls
+from widgets.web.controls import Controls, words
 from widgets.web.handlers import BUTTONS, Handlers
 from widgets.web.sessions import Sessions
 
@@ -31,16 +30,10 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
     """The page that opens on `default`; the tabs' runs live in `sessions`."""
     do = Handlers(default, sessions)
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
-        theme, query = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        theme, query, language = (gr.Textbox(visible=False) for _ in range(3))
         with gr.Row(elem_id="lab-head"):
-            gr.HTML(static.read("head.html"), elem_id="lab-brand", js_on_load=static.read("head.js"))
-            strategy = gr.Radio(
-                [(text.SHORT_STRATEGIES.get(name, entry.title), name) for name, entry in strategies.REGISTRY.items()],
-                value=default.strategy,
-                label=text.STRATEGY,
-                container=False,
-                elem_id="lab-strategy",
-            )
+            head = gr.HTML(static.read("head.html"), elem_id="lab-brand", js_on_load=static.read("head.js"))
+            strategy = gr.Radio(value=default.strategy, container=False, elem_id="lab-strategy", **words()["strategy"])
         with gr.Row(elem_id="lab-main", equal_height=False):
             with gr.Column(elem_id="lab-controls", min_width=320):
                 controls = Controls(default)
@@ -54,8 +47,13 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
                 )
         values = [strategy, *controls.inputs]
         shown = [bench, *(getattr(controls, name) for name in BUTTONS)]
-        opened = "() => [window.parallelLabTheme(), window.location.search]"
-        page.load(do.open, [theme, query], [*shown, *values], js=opened, trigger_mode="multiple", **QUIET)
+        worded = [strategy if name == "strategy" else getattr(controls, name) for name in words()]
+        opened = "() => [window.parallelLabTheme(), window.location.search, window.parallelLab.language()]"
+        page.load(do.open, [theme, query, language], [*shown, *values], js=opened, trigger_mode="multiple", **QUIET)
+        spoken = "(...values) => [window.parallelLab.language(), ...values.slice(1)]"
+        page.load(do.greet, [language], worded, js=spoken, trigger_mode="multiple", **QUIET)
+        said = [bench, controls.start, controls.pause, controls.panel, *worded]
+        head.input(do.speak, [language, *values], said, js=spoken, trigger_mode="multiple", **QUIET)
         controls.start.click(do.start, values, shown, trigger_mode="multiple", **QUIET)
         controls.panel.submit(do.start, values, shown, trigger_mode="multiple", **QUIET)
         controls.panel.edit(do.resize, [controls.virtual], [controls.virtual], **QUIET)

@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from widgets.web import static, takeaway, text
+from widgets.web import static, takeaway
 from widgets.web.sessions import Sessions
+from widgets.web.text import server as text
 
 
 def of(sessions: Sessions) -> list[Route]:

@@ -19,12 +19,13 @@ from starlette.types import Receive, Scope, Send
 
 import lab
 from lab.experiment import Experiment
-from widgets.web import address, auth, page, routes, static, text
+from widgets.web import address, auth, page, routes, static
 from widgets.web.gate import Event, Gate
 from widgets.web.leases import Budget, Leases
 from widgets.web.limits import PERSONAL, Limits
 from widgets.web.session import Run
 from widgets.web.sessions import Sessions
+from widgets.web.text import server as text
 
 VANISHED_SECONDS = 45
 """After which the system cuts the connection to a client that does not answer any more."""
@@ -135,7 +136,7 @@ def serving(
                 _app=app,
                 theme=gr.themes.Base(font=SYSTEM_FONTS, font_mono=SYSTEM_MONO, radius_size="md"),
                 css=static.css(),
-                head=f"<script>{static.read('early.js')}</script>",
+                head=f"<script>{static.early()}</script>",
             )
         gate.open = True
         _cut_vanished(blocks)

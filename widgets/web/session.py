@@ -12,6 +12,7 @@ from lab.errors import Problem
 from lab.experiment import Experiment
 from lab.state import RunState
 from widgets.figures import Theme
+from widgets.languages import Language
 from widgets.web.leases import Lease
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Session:
     base: Experiment | None = None
     """What a link asked for: fields without a control keep its values."""
     theme: Theme = "light"
+    language: Language = "en"
     step: int | None = None
     """The step that the timeline shows; None follows the run."""
     stopping: bool = False

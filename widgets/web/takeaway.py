@@ -17,6 +17,8 @@ from widgets.web.limits import Limits
 MOST_QUERY = 4000
 """Characters of a link that are read; browsers and proxies cut longer ones."""
 MOST_FIELDS = 200
+OF_THE_VIEW = ("lang", "projector")
+"""Names in the page's address that say how it looks, and nothing of what runs."""
 MOST_NAME, MOST_SENTENCE = 80, 600
 """Characters of a field's name and of what is said of it: both may repeat what the address says."""
 FILE_VERSION = 1
@@ -37,6 +39,8 @@ def from_link(query: str, limits: Limits) -> tuple[Experiment | None, list[Probl
         return None, [Problem("link", text.LINK_TOO_LONG.format(most=MOST_QUERY))]
     try:
         fields = {name: value for name, value in read_query(query).items() if not name.startswith("__")}
+        for name in OF_THE_VIEW:
+            fields.pop(name, None)
         if not fields:
             return None, []  # such as Gradio's own `?__theme=dark`
         # The limits come first: what needs the machine may be slow for values that are not allowed anyway.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from importlib import resources
+from typing import Any
 
-from widgets import board
+from widgets import board, languages
 from widgets.figures import PALETTES, Theme
 from widgets.web import text
 
@@ -23,9 +23,19 @@ RUN_PATH = "parallel-lab/run.json"
 
 @functools.cache
 def read(name: str) -> str:
-    """One of the files beside this one, with `%{word}` filled in from `text.BENCH`."""
-    content = resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
-    return re.sub(r"%\{(\w+)\}", lambda match: text.BENCH[match[1]], content)
+    """One of the files beside this one. In HTML, `%{word}` is filled in by the browser, see `words.js`."""
+    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
+
+
+def early() -> str:
+    """What the document's head runs before anything is drawn: light or dark, and the words of every language."""
+    tables = {each: _words(each) for each in languages.LANGUAGES}
+    return f"{read('early.js')}\nconst parallelLabWords = {json.dumps(tables, ensure_ascii=False)};\n{read('words.js')}"
+
+
+def _words(language: languages.Language) -> dict[str, Any]:
+    with languages.speaking(language):
+        return {**text.BENCH, "board": board.words.WORDS}
 
 
 def bench() -> str:
@@ -35,7 +45,7 @@ def bench() -> str:
 
 def panel_script() -> str:
     """The placement board's core, and how it is held in the page."""
-    return f"const words = {json.dumps(board.WORDS)};\n{board.script()}\n{read('panel.js')}"
+    return f"{board.script()}\n{read('panel.js')}"
 
 
 def css() -> str:

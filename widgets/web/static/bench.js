@@ -93,7 +93,7 @@ function applyFigures() {
     write(find("[data-subtitle]", card), figure.title);
     const plot = find("[data-plot]", card);
     if (!window.Plotly) {
-      write(plot, "%{no_plotly}");
+      write(plot, parallelLab.word("no_plotly"));
       continue;
     }
     Plotly.react(plot, figure.data, figure.layout, config);
@@ -147,6 +147,7 @@ function beat() {
   }
 }
 
+parallelLab.fill(element);
 watch("value", receive);
 receive();
 
@@ -176,16 +177,15 @@ const copied = {
 };
 for (const button of element.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
-    const words = button.dataset.words ?? (button.dataset.words = button.textContent);
     const taken = copied[button.dataset.copy]() ?? "";
     write(find("[data-code]"), taken);
     shownAs = button.dataset.copy;
     try {
       await navigator.clipboard.writeText(taken);
-      button.textContent = button.dataset.done;
+      button.textContent = parallelLab.word("copied");
     } catch {
       getSelection().selectAllChildren(find("[data-code]")); // no clipboard here: select it for the reader
     }
-    setTimeout(() => (button.textContent = words), 1500);
+    setTimeout(() => (button.textContent = parallelLab.word(button.dataset.word)), 1500);
   });
 }

@@ -1,8 +1,21 @@
-// The header: the lesson of the strategy, and the switch between light and dark.
+// The header: the lesson of the strategy, the languages, and the switch between light and dark.
 const lesson = element.querySelector("[data-lesson]");
+const languages = [...element.querySelectorAll("[data-language]")];
+const press = () => {
+  for (const each of languages) each.setAttribute("aria-pressed", String(each.dataset.language === parallelLab.language()));
+};
+parallelLab.fill(element);
+press();
 document.addEventListener("parallel-lab:frame", (event) => {
   if (lesson.textContent !== event.detail.lesson) lesson.textContent = event.detail.lesson;
 });
+for (const each of languages) {
+  each.addEventListener("click", () => {
+    parallelLab.language(each.dataset.language);
+    press();
+    trigger("input"); // what Python says comes in that language from now on
+  });
+}
 element.querySelector("[data-theme]").addEventListener("click", () => {
   window.parallelLabTheme(document.body.classList.contains("dark") ? "light" : "dark");
 });

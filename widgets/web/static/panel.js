@@ -8,13 +8,13 @@ let timer = 0;
 let restarted = -Infinity;
 
 const board = mountBoard(element.querySelector("[data-board]"), {
-  words,
+  words: parallelLab.word("board"),
   onPlacement({ chosen }) {
     props.value = { ...props.value, chosen };
     clearTimeout(timer);
     if (!RESTARTS.includes(frame?.status.state)) return;
     restarting = frame.run;
-    board.say(words.restarting);
+    board.say(parallelLab.word("board").restarting);
     timer = setTimeout(() => {
       restarted = performance.now();
       trigger("submit");
@@ -31,5 +31,6 @@ document.addEventListener("parallel-lab:frame", (event) => {
   }
   board.measured(frame.board);
 });
+document.addEventListener("parallel-lab:language", () => board.speak(parallelLab.word("board")));
 watch("value", () => board.update(props.value));
 board.update(props.value);

@@ -1,13 +1,19 @@
-"""Every word that the page shows, in one place. Error sentences come from `lab`, which knows the reader's numbers."""
+"""The page's words in English. `zh.py` has the same names, with the same fields."""
 
 from __future__ import annotations
+
+from lab import data, nets, strategies
 
 TITLE = "Parallel Lab"
 
 # -- controls
 STRATEGY = "Strategy"
-SHORT_STRATEGIES = {"ddp": "DDP"}
-"""Where the title would not fit into the row of choices."""
+STRATEGIES = {name: entry.title for name, entry in strategies.REGISTRY.items()} | {"ddp": "DDP"}
+"""The registry's own titles, where they fit into the row of choices."""
+LESSONS = {name: entry.lesson for name, entry in strategies.REGISTRY.items()}
+ORIGINS = {name: entry.origin for name, entry in data.REGISTRY.items()}
+"""Where each data set comes from."""
+NETS = {name: entry.title for name, entry in nets.REGISTRY.items()}
 PLACEMENT = "Placement"
 NET = "Net"
 VIRTUAL_GPUS = "Virtual GPUs"
@@ -22,10 +28,13 @@ RESUME = "Resume"
 STEP = "Step"
 RANKS = "Ranks"
 EACH = "Each rank runs on"
-EACH_CPU = "the CPU, which all share"
-EACH_CUDA = "a GPU of its own"
-EACH_VIRTUAL = "a virtual GPU of its own"
-EACH_SPLIT = "two virtual GPUs, the net split evenly"
+EACH_KINDS = {
+    "cpu": "the CPU, which all share",
+    "cuda": "a GPU of its own",
+    "vgpu": "a virtual GPU of its own",
+    "split": "two virtual GPUs, the net split evenly",
+}
+"""What a rank can run on, by the name that `form` has for it."""
 BUCKET = "Bucket size, MB"
 TROUBLE = "Trouble on purpose, at step {step}"
 TROUBLES = {
@@ -81,6 +90,7 @@ BENCH = {
     "later": "Later step",
     "traceback": "Where the rank was",
     "theme": "Light or dark",
+    "language": "Language",
     "no_plotly": "The charts could not be loaded. Reload the page.",
 }
 FIELDS = {
@@ -128,6 +138,13 @@ PREPARING = "Loading data and tracing the net"
 TESTING = "All {total:,} steps done, testing"
 STOPPING = "Stopping"
 PAUSED = "Paused before {phase} of step {step:,} of {total:,}"
+PHASES = {
+    "data": "data",
+    "forward": "forward",
+    "backward": "backward",
+    "synchronise": "synchronise",
+    "update": "update",
+}
 STARTING_RANKS = "Starting {count} worker processes"
 FINISHED = "Finished: {step:,} steps in {seconds} of wall time"
 STOPPED = "Stopped after {step:,} of {total:,} steps"
@@ -158,21 +175,10 @@ SMALLER_BUCKETS = (
 )
 MORE_COMPUTE = "A larger batch gives each rank more to compute per all-reduce."
 
-# -- the server
-ADDRESS = "Parallel Lab is at {url} (Ctrl-C ends it)"
-PORT_TAKEN = "port {port} on {host} is taken: choose another with --port, or leave --port out to take the next free one"
-NO_PORT = "no port from {first} to {last} on {host} is free: choose one with --port"
-BAD_PORT = "port {port} is none: ports go from 1 to 65535, and 0 takes any free one"
-BAD_HOST = "cannot listen on {host}: {reason}"
-BAD_ROOT = "{path!r} is no root path: write it as /lab, or as the whole address, such as https://example.org/lab"
-DEFAULT_REFUSED = "the page cannot open on its own experiment with these limits: {problems}"
-NOTE = "Note: {note}"
-ANYBODY = (
-    "anybody who reaches {host} can start runs here, within the limits; --auth-file asks for a name and a password"
-)
-NO_RUN = "This tab has no run."
+# -- what the page refuses
 NO_PATHS = "files are not read by the page; name one of the profiles, or use the command line"
 NO_DEVICES = "none; choose at least one virtual GPU or real device"
+TOO_MANY_VIRTUAL = "{count!r} virtual GPUs: give a number from 0 to {most}"
 TOO_MANY_RANKS = "{ranks} is not allowed here; give a whole number from 1 to {most}, or use the command line for more"
 MALFORMED = "is not something the page sent: reload the page"
 
@@ -191,24 +197,6 @@ TOO_LARGE = (
 )
 NO_ROOM_FOR_RANKS = "{ranks} worker processes are more than this server has room for, {most}"
 TIME_IS_UP = "The run was stopped after {time}, the most that this server gives to one run"
-
-# -- refusals, in answer to a request that the page would not make
-NO_SUCH_PAGE = "There is nothing here."
-NAME_NEEDED = "This page asks for a name and a password."
-TOO_MANY_TRIES = "Too many wrong passwords: try again in {seconds} seconds."
-TOO_LONG = "The request is longer than this server reads."
-NOT_UNDERSTOOD = "The request is not one that the page makes."
-NOT_YOURS = "That tab belongs to another browser: reload the page, and allow its cookie."
-FULL = "All {count} places on this page are taken: try again later."
-
-# -- names and passwords
-AUTH_UNREADABLE = "cannot read the users in {path}: {reason}"
-AUTH_LINE = "line {number} of {path} is no user: let parallel-lab serve --add-user NAME --auth-file {path} write it"
-AUTH_EMPTY = "{path} has no user: add one with parallel-lab serve --add-user NAME --auth-file {path}"
-AUTH_OPEN = "others can read {path}: chmod 600 {path}"
-AUTH_NAME = "{name!r} is no name: use letters, digits and . _ @ -, at most 64"
-AUTH_PASSWORD = "give a password of {least} to {most} characters"
-AUTH_UNWRITABLE = "cannot write {path}: {reason}"
 
 # -- links
 LINK_TITLE = "The page was opened with other values than its link has"

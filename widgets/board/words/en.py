@@ -1,6 +1,10 @@
-"""Every word on the placement board. `{names}` are filled in by the board; `state.py` fills in those of the copies."""
+"""The board's words in English. `{names}` are filled in by the board; `state.py` fills in those below `WORDS`."""
 
 from __future__ import annotations
+
+from lab.errors import listed
+
+__all__ = ["COPY", "KEEPS", "NOTHING_AUTO", "NO_SAMPLES", "RANK", "RANK_ON", "SAME_ON", "WORDS", "listed"]
 
 WORDS = {
     "tools": "Placement",
@@ -51,4 +55,5 @@ KEEPS = "Keeps the parameters and updates them; {samples} of the batch's {batch}
 NO_SAMPLES = "No samples: a batch of {batch} makes only {parts} parts."
 RANK = "Rank {rank} · {devices}"
 SAME_ON = "Every rank places its layers so: {others}."
+NOTHING_AUTO = "Auto finds nothing: {error}"
 RANK_ON = "rank {rank} on {devices}"

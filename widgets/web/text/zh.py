@@ -1,0 +1,211 @@
+"""The page's words in Simplified Chinese: the names and fields of `en.py`. Terms are those of PyTorch's Chinese
+literature; `rank`, names of devices and units stay as PyTorch prints them."""
+
+from __future__ import annotations
+
+TITLE = "并行实验室"
+
+# -- controls
+STRATEGY = "并行策略"
+STRATEGIES = {
+    "single": "单设备",
+    "model_parallel": "模型并行",
+    "data_parallel": "数据并行",
+    "ddp": "DDP",
+}
+LESSONS = {
+    "single": "整个网络放在一个设备上：作为比较的基准。",
+    "model_parallel": "每个设备持有一部分层；前向时传递激活值，反向时传递梯度。",
+    "data_parallel": "每个设备持有一份网络副本，各处理批次的一部分；梯度汇总相加。",
+    "ddp": "每个 rank 是一个进程，持有完整的网络副本；一边计算梯度，一边求平均。",
+}
+ORIGINS = {
+    "mnist": "LeCun、Cortes 和 Burges，CC BY-SA 3.0，随实验室附带",
+    "shapes": "由实验室用固定的随机种子生成",
+    "sums": "由实验室用固定的随机种子生成",
+}
+NETS = {
+    "net": "Net：两个卷积层，两个线性层",
+    "mlp": "MLP：三个线性层",
+    "resnet18": "ResNet-18（取自 torchvision）",
+    "gpt": "GPT：小型的仅解码器 Transformer",
+}
+PLACEMENT = "层的放置"
+NET = "网络"
+VIRTUAL_GPUS = "虚拟 GPU"
+REAL_DEVICES = "同时使用真实设备"
+DEVICE = "设备"
+RUN = "运行"
+START = "开始"
+RESTART = "重新开始"
+STOP = "停止"
+PAUSE = "暂停"
+RESUME = "继续"
+STEP = "单步"
+RANKS = "进程数（rank）"
+EACH = "每个 rank 运行在"
+EACH_KINDS = {
+    "cpu": "共用的 CPU",
+    "cuda": "各自的 GPU",
+    "vgpu": "各自的虚拟 GPU",
+    "split": "两个虚拟 GPU，网络平均切分",
+}
+BUCKET = "梯度桶大小（MB）"
+TROUBLE = "故意制造故障，在第 {step} 步"
+TROUBLES = {
+    "none": "无",
+    "straggle": "rank 1 慢一倍",
+    "delay": "rank 1 每次全归约迟到 5 ms",
+    "throttle": "rank 1 的链路每秒只传 10 MB",
+    "kill": "杀死 rank 1",
+    "raise": "rank 1 抛出错误",
+    "hang": "rank 1 挂起",
+    "exit": "rank 1 不辞而别",
+    "leave": "rank 1 退出进程组后失败",
+    "interrupt": "在 rank 1 中按 Ctrl-C",
+    "wrong_shape": "rank 1 的张量形状不对",
+    "never_join": "rank 1 从不加入",
+    "nan": "rank 1 的梯度出现 NaN",
+    "skip": "rank 1 漏掉一次全归约",
+}
+BATCH = "批大小"
+MICROBATCHES = "微批次数"
+LENGTH = "训练长度"
+UNIT = "单位"
+EPOCHS = "轮（epoch）"
+STEPS = "步"
+LEARNING_RATE = "学习率"
+SEED = "随机种子"
+BATCH_NORM = "这个网络含有批归一化：批次的每个部分单独归一化，所以损失会有差别，这是正常的。"
+
+# -- instruments
+BENCH = {
+    "title": TITLE,
+    "timeline_chart": "设备时间线",
+    "loss_chart": "损失",
+    "graph_chart": "放置图",
+    "busy_chart": "忙碌与等待",
+    "breakdown_chart": "时间花在哪里",
+    "buckets_chart": "梯度桶",
+    "others_saw": "其他 rank 看到的情况",
+    "memory_chart": "内存",
+    "loss": "损失",
+    "step_time": "每步时间",
+    "waiting": "等待",
+    "crossing": "跨设备传输",
+    "as_table": "表格",
+    "as_code": "带走这次运行",
+    "copy": "复制为 Python",
+    "copy_toml": "复制为 TOML",
+    "copy_link": "复制链接",
+    "download": "下载这次运行",
+    "copied": "已复制",
+    "earlier": "前一步",
+    "later": "后一步",
+    "traceback": "该 rank 停在哪里",
+    "theme": "浅色或深色",
+    "language": "语言",
+    "no_plotly": "图表无法加载，请重新加载页面。",
+}
+FIELDS = {
+    "strategy": STRATEGY,
+    "net": NET,
+    "data": "数据",
+    "devices": "设备",
+    "placement": PLACEMENT,
+    "batch_size": BATCH,
+    "microbatches": MICROBATCHES,
+    "steps": LENGTH,
+    "epochs": LENGTH,
+    "lr": LEARNING_RATE,
+    "seed": SEED,
+    "run": RUN,
+    "world_size": RANKS,
+    "bucket_cap_mb": BUCKET,
+    "faults": "故障",
+    "link": "链路",
+}
+EMPTY = "为空"
+NO_LENGTH = "为空；请填写一个整数的步数或轮数"
+PROBLEMS_TITLE = "这次运行无法开始"
+PROBLEMS_TITLE_MANY = "这次运行无法开始：有 {count} 处需要修改"
+FAILED_TITLE = "运行失败"
+RANK_FAILED_TITLE = "rank {rank} 最先失败"
+NO_VALUE = "–"
+NOTHING_YET = "尚未运行"
+OF_STEP = "已平滑，第 {step:,} 步"
+OF_DEVICES = "占 {count} 个设备的时间"
+OF_ONE_DEVICE = "占一个设备的时间"
+OF_RANKS = "占 {count} 个 rank 的时间"
+PER_STEP = "每步，双向合计"
+GRADIENTS = "每步每个 rank 的梯度"
+SAMPLES = "{clock} · {pace:,.0f} 样本/秒"
+NOTHING_CROSSES = "没有数据离开所在设备"
+LEFT_OUT = "另有 {count:,} 行未显示。"
+
+# -- status
+READY = "就绪"
+STARTING = "正在启动工作进程"
+RUNNING = "第 {step:,} 步，共 {total:,} 步"
+PREPARING = "正在加载数据并追踪网络"
+TESTING = "全部 {total:,} 步已完成，正在测试"
+STOPPING = "正在停止"
+PAUSED = "已暂停：在第 {step:,} 步（共 {total:,} 步）的{phase}之前"
+PHASES = {
+    "data": "读取数据",
+    "forward": "前向",
+    "backward": "反向",
+    "synchronise": "同步",
+    "update": "更新",
+}
+STARTING_RANKS = "正在启动 {count} 个工作进程"
+FINISHED = "已完成：{step:,} 步，实际用时 {seconds}"
+STOPPED = "在第 {step:,} 步停止，共 {total:,} 步"
+FAILED = "在第 {step:,} 步失败，共 {total:,} 步"
+TIME_LEFT = "实际时间还需约 {time}"
+DATA = "{title}：{train:,} 个训练样本，{test:,} 个测试样本，{origin}"
+
+# -- what the numbers say
+WAITED_MOST = "在整个运行中，{device} 有 {share:.0%} 的时间在等待，传输占 {took}。"
+LITTLE = "不到 1%"
+LARGER_BATCH = "大部分时间没有设备在工作，主机正在为它们准备任务：批次更大，它们就有更多事可做。"
+MOVE_A_LAYER = "{most} 的工作时间远长于 {least}：试着把一层从 {most} 移到 {least}。"
+TRY_MICROBATCHES = "一个设备工作时，其他设备都在等待：试试 2 个微批次，让它们的工作重叠起来。"
+LARGER_SHARES = "每一步都要把整个网络复制到每个设备，再把梯度收回来：批次更大，每份副本就有更多事可做。"
+ONE_DEVICE = "一个设备完成全部工作：没有跨设备的传输，也没有谁在等谁。"
+RANKS_TOOK = (
+    "在整个运行中，各 rank 有 {busy:.0%} 的时间在计算；与计算重叠的通信不额外花时间，另有 {exposed:.0%} 的时间"
+    "在等待传输中的数据。"
+)
+LATE_RANK = "rank {rank} 最后到达全归约：其他 rank 有 {share:.0%} 的时间在等它。"
+SMALLER_BUCKETS = "所有梯度都装在一个桶里，反向快结束时才发出：桶更小，最先的几个就能更早出发。"
+MORE_COMPUTE = "批次更大，每个 rank 在每次全归约之间就有更多计算。"
+
+# -- what the page refuses
+NO_PATHS = "页面不读取文件；请选择一个内置的硬件配置，或使用命令行"
+NO_DEVICES = "没有设备；请至少选择一个虚拟 GPU 或真实设备"
+TOO_MANY_VIRTUAL = "{count!r} 个虚拟 GPU：请填写 0 到 {most} 的数"
+TOO_MANY_RANKS = "这里不允许 {ranks}；请填写 1 到 {most} 的整数，需要更多时请使用命令行"
+MALFORMED = "不是这个页面发出的内容：请重新加载页面"
+
+# -- many people at once
+OVER_LIMIT = "{value} 超过了这台服务器的上限；最多 {limit}"
+CLAMPED = "{value} 超过了这台服务器的上限；已改用 {limit}"
+NO_SUCH_VIRTUAL = "这台服务器上没有 {device}，它有 {count} 个虚拟 GPU，从 vgpu:0 开始编号"
+NO_OWN_NETS = "页面不接收代码；请选择页面上的网络，或在 notebook 中运行自己的网络"
+NO_FAULTS = "这台服务器不允许故意制造故障；请使用命令行或 notebook"
+ALL_BUSY = "运行名额已满：按“{start}”排队"
+IN_LINE = "您排在第 {place} 位；大约还要 {time}"
+NEXT_IN_LINE = "下一个就轮到您；大约还要 {time}"
+TOO_LARGE = "约需 {need} 内存，而这台服务器只有 {have} 可用于运行：请减小批次、换用更小的网络或减少 rank"
+NO_ROOM_FOR_RANKS = "{ranks} 个工作进程超过了这台服务器能容纳的数量 {most}"
+TIME_IS_UP = "运行了 {time} 后被停止，这是这台服务器给一次运行的最长时间"
+
+# -- links
+LINK_TITLE = "页面打开时的取值与链接中的不同"
+LINK_TOO_LONG = "页面链接超过了 {most} 个字符：请从页面重新复制"
+
+
+def ordinal(place: int) -> str:
+    """The place in line, as `IN_LINE` wants it."""
+    return str(place)
