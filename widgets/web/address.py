@@ -26,7 +26,7 @@ def root_path(given: str) -> str:
     path = given.rstrip("/")
     if path.startswith(("http://", "https://")):
         return path
-    if path and (not re.fullmatch(r"(/[\w.~@+-]+)+", path) or ".." in path):
+    if path and (not re.fullmatch(r"(/([\w.~@+-]|%[0-9A-Fa-f]{2})+)+", path) or ".." in path):
         raise ServeError(text.BAD_ROOT.format(path=given))
     return path
 
