@@ -18,7 +18,7 @@ from widgets.figures._curves import curves as curves_spec
 from widgets.figures._curves import table as curves_table
 from widgets.figures._loss import latest as smoothed_loss
 from widgets.figures._table import Table, table
-from widgets.figures._theme import CLOCKS, PALETTES, Spec, Theme
+from widgets.figures._theme import PALETTES, Spec, Theme, clock_name
 from widgets.figures._units import clock_time, duration, human_bytes, human_count
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ OF_STEP = ("timeline", "buckets")
 """These show one step."""
 
 __all__ = [
-    "CLOCKS",
     "FIGURES",
     "OF_STEP",
     "PALETTES",
@@ -45,6 +44,7 @@ __all__ = [
     "breakdown",
     "buckets",
     "busy",
+    "clock_name",
     "clock_time",
     "curves_spec",
     "curves_table",

@@ -10,6 +10,7 @@ from typing import Any
 from lab.events import Span
 from lab.state import RunState
 from widgets.figures import _theme as theming
+from widgets.figures import words
 from widgets.figures._theme import Theme
 from widgets.figures._units import duration, human_bytes
 
@@ -42,7 +43,7 @@ def window(state: RunState, step: int, devices: list[str]) -> list[Span]:
         ends = [span.end_ns for span in out if span.device == device]
         until = min([last, *(span.start_ns for span in following if span.device == device)])
         if ends and max(ends) < until:
-            out.append(Span(device, 0, step, "wait", "the next step", max(ends), until))
+            out.append(Span(device, 0, step, "wait", words.NEXT_STEP, max(ends), until))
     return out
 
 
@@ -93,7 +94,7 @@ def bars(
             duration(span.start_ns - first),
             duration(span.duration_ns),
             f"<br>{human_bytes(span.bytes)}" if span.bytes else "",
-            f"<br>microbatch {span.microbatch}" if several else "",
+            f"<br>{words.MICROBATCH.format(number=span.microbatch)}" if several else "",
         )
         for span in group
     ]
@@ -112,10 +113,7 @@ def bars(
         "textangle": 0,
         "textfont": {"size": 11, "color": style.ink},
         "customdata": rows,
-        "hovertemplate": (
-            f"<b>%{{customdata[0]}}</b>, {style.label}<br>starts at %{{customdata[1]}}, takes %{{customdata[2]}}"
-            "%{customdata[3]}%{customdata[4]}<extra></extra>"
-        ),
+        "hovertemplate": words.SPAN_HOVER.format(kind=style.label) + "%{customdata[3]}%{customdata[4]}<extra></extra>",
     }
 
 
@@ -123,7 +121,7 @@ def _label(span: Span, whole: int) -> str:
     """A name for bars that may have room for it; Plotly hides what does not fit after all."""
     share = span.duration_ns / whole if whole else 0
     if span.kind == "wait":
-        return "waiting" if share > 0.12 else ""
+        return words.WAITS if share > 0.12 else ""
     if span.kind in ("forward", "backward"):
         return f"<b>{span.name}</b>" if share > 0.01 else ""
     if share <= 0.03:
@@ -176,9 +174,9 @@ def arrows(
         xs.append(x1)
         ys.append(y1)
     plain = {"type": "scatter", "hoverinfo": "skip", "showlegend": False}
-    traces = [{**plain, "x": x, "y": y, "mode": "lines", "name": "transfers", "line": {"color": color, "width": 2}}]
+    traces = [{**plain, "x": x, "y": y, "mode": "lines", "name": words.TRANSFERS, "line": {"color": color, "width": 2}}]
     for symbol, (xs, ys) in tips.items():
         if xs:
             tip = {"symbol": symbol, "size": 8, "color": color}
-            traces.append({**plain, "x": xs, "y": ys, "mode": "markers", "name": "arrives", "marker": tip})
+            traces.append({**plain, "x": xs, "y": ys, "mode": "markers", "name": words.ARRIVES, "marker": tip})
     return traces

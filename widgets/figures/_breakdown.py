@@ -9,10 +9,10 @@ from lab import breakdown as measuring
 from lab.breakdown import Breakdown
 from lab.state import RunState
 from widgets.figures import _theme as theming
+from widgets.figures import words
 from widgets.figures._rank_timeline import label_of
 from widgets.figures._theme import Spec, Theme
 
-TITLE = "Where the time goes"
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -20,19 +20,19 @@ TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 class Part:
     field: str
     """Of `lab.breakdown.Breakdown`."""
-    label: str
-    about: str
+
+    @property
+    def label(self) -> str:
+        name: str = words.PARTS[self.field][0]
+        return name
+
+    @property
+    def about(self) -> str:
+        sentence: str = words.PARTS[self.field][1]
+        return sentence
 
 
-PARTS = (
-    Part("data", "data", "loads its share of the batch"),
-    Part("computing", "computes", "computes, with no communication beside it"),
-    Part("hidden", "hidden communication", "computes while a bucket is under way: costs no time"),
-    Part("exposed", "exposed communication", "has nothing to do but wait for bytes on their way"),
-    Part("transfer", "transfer", "copies from or to other devices"),
-    Part("awaited", "waits for a rank", "is in an all-reduce that the last rank has not come to"),
-    Part("idle", "waits otherwise", "waits for the host, or for the next step"),
-)
+PARTS = tuple(map(Part, ("data", "computing", "hidden", "exposed", "transfer", "awaited", "idle")))
 
 
 def breakdown(state: RunState, theme: Theme = "light") -> Spec:
@@ -40,11 +40,11 @@ def breakdown(state: RunState, theme: Theme = "light") -> Spec:
     rows = rows_of(state)
     height = 170 + 40 * max(2, len(rows))
     if not rows:
-        text = "No run yet" if state.started is None else "Waiting for the first step"
-        return theming.empty(theme, TITLE, height, text)
+        text = words.NO_RUN if state.started is None else words.FIRST_STEP
+        return theming.empty(theme, words.TITLES["breakdown"], height, text)
     figure = theming.base(
         theme,
-        TITLE + theming.clock_note(state),
+        words.TITLES["breakdown"] + theming.clock_note(state),
         height,
         barmode="stack",
         bargap=0.45,
@@ -82,7 +82,7 @@ def _bars(part: Part, names: list[str], values: list[float], theme: Theme) -> di
         "constraintext": "none",
         "textfont": {"size": 11, "color": ink},
         "customdata": names,
-        "hovertemplate": f"<b>%{{customdata}}</b> {part.about}<br>%{{x:.1%}} of its time<extra></extra>",
+        "hovertemplate": words.PART_HOVER.format(about=part.about) + "<extra></extra>",
     }
 
 

@@ -10,10 +10,10 @@ from lab.events import Bucket, BucketsBuilt
 from lab.state import RunState
 from lab.timing.meetings import meetings
 from widgets.figures import _theme as theming
+from widgets.figures import words
 from widgets.figures._theme import Spec, Theme
 from widgets.figures._units import byte_unit, duration, human_bytes
 
-TITLE = "Gradient buckets"
 ROW_HEIGHT = 36
 BETWEEN = 44
 """Pixels between the two layouts, for the heading of the second."""
@@ -40,8 +40,8 @@ def buckets(state: RunState, theme: Theme = "light", step: int | None = None) ->
     """A bar per bucket, its parts the layers whose gradients it carries; times are those of `step`."""
     layouts = [layout for layout in state.layouts if layout.buckets]
     if not layouts:
-        text = "No run yet" if state.started is None else "Waiting for the first step"
-        return theming.empty(theme, TITLE, 180, text)
+        text = words.NO_RUN if state.started is None else words.FIRST_STEP
+        return theming.empty(theme, words.TITLES["buckets"], 180, text)
     if len(layouts) == 2 and layouts[0].buckets == layouts[1].buckets:
         layouts = layouts[1:]
     step = state.timeline_step if step is None else step
@@ -53,9 +53,10 @@ def buckets(state: RunState, theme: Theme = "light", step: int | None = None) ->
     scale, symbol = byte_unit(largest)
     colours = _colours(layouts[0])
     count = len(layouts[-1].buckets)
-    title = f"{TITLE} · {count} all-reduce{'s' if count > 1 else ''} per step"
+    all_reduces = words.ALL_REDUCES if count > 1 else words.ALL_REDUCE
+    title = f"{words.TITLES['buckets']} · {all_reduces.format(count=count)}"
     if times:
-        title += f" · times of step {step:,}{theming.clock_note(state)}"
+        title += f" · {words.TIMES_OF_STEP.format(step=step)}{theming.clock_note(state)}"
     figure = theming.base(theme, title, height, barmode="overlay", hovermode="closest", margin={"t": 60})
     notes: list[dict[str, Any]] = []
     for index, layout in enumerate(layouts):
@@ -76,7 +77,7 @@ def buckets(state: RunState, theme: Theme = "light", step: int | None = None) ->
             "fixedrange": True,
         }
         place = {"domain": [max(0.0, low), high], "anchor": f"x{suffix}", "range": [rows[index] - 0.5, -0.5]}
-        axis = theming.lane_axis([f"bucket {bucket.index}" for bucket in shown], theme)
+        axis = theming.lane_axis([words.BUCKET.format(index=bucket.index) for bucket in shown], theme)
         figure["layout"][f"yaxis{suffix}"] = {**figure["layout"]["yaxis"], **axis, **place}
         figure["data"] += [_parts(bucket, row, suffix, scale, colours, theme) for row, bucket in enumerate(shown)]
         for row, (bucket, text) in enumerate(zip(shown, ends, strict=True)):
@@ -139,7 +140,7 @@ def _parts(
     equal = bucket.bytes / len(bucket.parameters)
     widths = [sum(sizes.get(name, equal) for name in names) / scale for _, names in groups]
     numbers = [colours.get(_layer(names[0]), 0) for _, names in groups]
-    fills = theming.LAYER_FILLS
+    fills, name = theming.LAYER_FILLS, words.BUCKET.format(index=bucket.index)
     return {
         "type": "bar",
         "orientation": "h",
@@ -149,7 +150,7 @@ def _parts(
         "x": widths,
         "y": [row] * len(groups),
         "width": 0.62,
-        "name": f"bucket {bucket.index}",
+        "name": name,
         "marker": {
             "color": [fills[number % len(fills)] for number in numbers],
             "cornerradius": 4,
@@ -168,24 +169,25 @@ def _parts(
         "textangle": 0,
         "textfont": {"size": 11, "color": theming.DARK_INK},
         "customdata": ["<br>".join(names[:8] + (["…"] if len(names) > 8 else [])) for _, names in groups],
-        "hovertemplate": f"<b>bucket {bucket.index}</b>, {human_bytes(bucket.bytes)}<br>%{{customdata}}<extra></extra>",
+        "hovertemplate": f"<b>{name}</b>, {human_bytes(bucket.bytes)}<br>%{{customdata}}<extra></extra>",
     }
 
 
 def _end(bucket: Bucket, went: Carried | None) -> str:
-    text = f"<b>{human_bytes(bucket.bytes)}</b>"
+    size = f"<b>{human_bytes(bucket.bytes)}</b>"
     if went is None:
-        return text
-    waited = f"<br>after {duration(went.waited_ns)} of waiting" if went.waited_ns >= 0.1 * went.moving_ns else ""
-    return f"{text} in {duration(went.moving_ns)}{waited}"
+        return size
+    waited = f"<br>{words.AFTER_WAITING.format(time=duration(went.waited_ns))}"
+    took: str = words.BUCKET_TOOK.format(size=size, time=duration(went.moving_ns))
+    return took + (waited if went.waited_ns >= 0.1 * went.moving_ns else "")
 
 
 def _when(layout: BucketsBuilt, count: int) -> str:
     if count == 1:
-        return "In every step"
+        return str(words.EVERY_STEP)
     if layout.step == 0:
-        return "Step 0: laid out before any gradient came"
-    return f"From step {layout.step} on: in the order in which gradients come"
+        return str(words.BEFORE_GRADIENTS)
+    return str(words.AS_GRADIENTS_COME.format(step=layout.step))
 
 
 def _note(text: str, x: float, row: int, suffix: str, theme: Theme) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from lab.breakdown import of_device
 from lab.events import SpanKind
 from lab.state import RunState
 from widgets.figures import _theme as theming
+from widgets.figures import words
 from widgets.figures._theme import Spec, Theme
 
 ORDER: tuple[SpanKind, ...] = ("data", "forward", "backward", "optimizer", "collective", "transfer", "wait")
-TITLE = "Busy and waiting"
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -20,12 +20,12 @@ def busy(state: RunState, theme: Theme = "light") -> Spec:
     height = 140 + 40 * max(2, len(devices))
     if not devices:
         return theming.empty(
-            theme, TITLE, height, "No run yet" if state.started is None else "Waiting for the first step"
+            theme, words.TITLES["busy"], height, words.NO_RUN if state.started is None else words.FIRST_STEP
         )
     shares = {device: state.shares(device) for device in devices}
     figure = theming.base(
         theme,
-        TITLE + theming.clock_note(state),
+        words.TITLES["busy"] + theming.clock_note(state),
         height,
         barmode="stack",
         bargap=0.45,
@@ -57,7 +57,7 @@ def _bars(kind: SpanKind, devices: list[str], values: list[float], theme: Theme)
         "constraintext": "none",
         "textfont": {"size": 11, "color": style.ink},
         "customdata": devices,
-        "hovertemplate": f"%{{customdata}}<br>{style.label} %{{x:.1%}} of its time<extra></extra>",
+        "hovertemplate": words.SHARE_HOVER.format(kind=style.label) + "<extra></extra>",
     }
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from lab.state import RunState
 from widgets.figures import _theme as theming
+from widgets.figures import words
 from widgets.figures._layout import Box, Layout, Line, layout
 from widgets.figures._theme import Spec, Theme
 from widgets.figures._units import human_bytes, human_count
 
-TITLE = "Placement graph"
 TALLEST = 560
 """Height in pixels that many lanes share, while each keeps room for upright names."""
 COPY_ROWS = 0.4
@@ -22,8 +22,8 @@ NARROW = 8
 def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
     """Folds large nets to about sixteen boxes; hovering one, or the middle of an edge, says what it carries."""
     if state.graph is None or not state.graph.nodes:
-        text = "No run yet" if state.started is None else "Tracing the first step"
-        return theming.empty(theme, TITLE, 250, text)
+        reason = words.NO_RUN if state.started is None else words.TRACING
+        return theming.empty(theme, words.TITLES["placement_graph"], 250, reason)
     plan = layout(state.graph)
     order = theming.lanes(state)
     used = [device for device in order if device in plan.rows]
@@ -66,7 +66,7 @@ def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
     hidden = {"visible": False, "showgrid": False}
     figure = theming.base(
         theme,
-        TITLE,
+        words.TITLES["placement_graph"],
         height,
         barmode="overlay",
         hovermode="closest",
@@ -82,17 +82,18 @@ def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
 def _holding(state: RunState, device: str, copy: bool) -> str:
     """What is to be said of a device's lane besides its name."""
     if copy:
-        return "   a copy of every layer"
+        return f"   {words.A_COPY}"
     if state.group is None:
         return ""
     devices = state.started.devices if state.started else ()
     own = [info.name for info in devices if info.rank == 0]
     if device not in own or len(own) == 1:
-        return f"   each of {state.group.world_size} ranks holds a copy of every layer"
+        return f"   {words.EACH_HOLDS.format(count=state.group.world_size)}"
     # The other ranks put the same layers on their own devices, in the same places.
     place = own.index(device)
     others = [[info.name for info in devices if info.rank == rank] for rank in range(1, state.group.world_size)]
-    return f"   and in other ranks {', '.join(names[place] for names in others if place < len(names))}"
+    named = ", ".join(names[place] for names in others if place < len(names))
+    return f"   {words.OTHER_RANKS.format(devices=named)}"
 
 
 def _boxes(
@@ -139,14 +140,15 @@ def _name(box: Box, upright: bool) -> str:
 
 def _about(box: Box) -> str:
     node = box.nodes[-1]
-    what = f"{box.layers} layers" if len(box.nodes) > 1 else node.module or node.kind
-    lines = [f"<b>{box.label}</b> on {box.device}", what]
+    what = words.LAYERS.format(count=box.layers) if len(box.nodes) > 1 else node.module or node.kind
+    lines = [words.ON_DEVICE.format(layer=box.label, device=box.device), what]
     if box.parameters:
-        lines.append(f"{box.parameters:,} parameters")
+        lines.append(words.PARAMETERS.format(count=box.parameters))
     if box.forward_flops:
-        lines.append(f"{human_count(box.forward_flops)}FLOP forward")
+        lines.append(words.FORWARD_FLOPS.format(flops=human_count(box.forward_flops)))
     if node.output_shape:
-        lines.append(f"output {' × '.join(map(str, node.output_shape))}, {human_bytes(node.output_bytes)}")
+        shape = " × ".join(map(str, node.output_shape))
+        lines.append(words.OUTPUT.format(shape=shape, size=human_bytes(node.output_bytes)))
     return "<br>".join(lines)
 
 
@@ -177,13 +179,17 @@ def _edges(
             middle = points[len(points) // 2]
             label = edge_label(line.forward_bytes, line.backward_bytes)
             mids.append(
-                (*middle, f"{plan.boxes[line.source].label} → {plan.boxes[line.target].label}<br>{label} per step")
+                (
+                    *middle,
+                    f"{plan.boxes[line.source].label} → {plan.boxes[line.target].label}"
+                    f"<br>{words.PER_STEP.format(size=label)}",
+                )
             )
             if crosses and not quiet:
                 notes.append(_byte_label(middle, label, theme))
         if not mids:
             continue
-        name = "crosses between devices" if crosses else "stays on its device"
+        name = words.CROSSES if crosses else words.STAYS
         line_style = {"width": width, "color": color}
         traces.append(
             {"type": "scatter", "x": x, "y": y, "mode": "lines", "name": name, "line": line_style, "hoverinfo": "skip"}

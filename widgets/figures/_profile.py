@@ -17,7 +17,6 @@ from widgets.figures._timeline import drawn, height_of
 from widgets.figures._units import byte_unit, duration, human_bytes, time_unit
 
 TIMELINE, MEMORY = "Device timeline", "Memory by purpose"
-CLOCK = theming.CLOCKS["virtual"]
 AXIS = "time since the profile began, {symbol} (simulated)"
 HOST_AXIS = "time since the profile began, by the host as it issues, {symbol} (simulated)"
 """Memory is taken and given back when an operation is issued, as on CUDA, and the host is ahead of its devices."""
@@ -41,7 +40,7 @@ def timeline(profile: Recording, theme: Theme = "light", window_ms: tuple[float,
     if not spans:
         return theming.empty(theme, TIMELINE, height_of(lanes), NOTHING)
     turns = sorted(_turns(spans, end_ns - begin_ns), key=lambda span: span.start_ns)
-    title = f"{TIMELINE} · {profile.hardware} · {CLOCK}"
+    title = f"{TIMELINE} · {profile.hardware} · {theming.clock_name('virtual')}"
     if len(turns) > MAX_BARS:
         end_ns = turns[MAX_BARS].start_ns
         turns = turns[:MAX_BARS]
@@ -150,7 +149,7 @@ def memory(profile: Recording, theme: Theme = "light") -> Spec:
     scale, name = byte_unit(highest)
     figure = theming.base(
         theme,
-        f"{MEMORY} · {profile.hardware} · {CLOCK}",
+        f"{MEMORY} · {profile.hardware} · {theming.clock_name('virtual')}",
         70 + ROW * len(points),
         showlegend=True,
         hovermode="closest",

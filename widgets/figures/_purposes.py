@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 from lab.events import PURPOSES, MemoryTraced, Purpose
 from lab.state import RunState
 from widgets.figures import _theme as theming
+from widgets.figures import words
 from widgets.figures._theme import Spec, Theme
 from widgets.figures._units import byte_unit, human_bytes
 
 Point: TypeAlias = tuple[int, Mapping[Purpose, int]]
 """What a device's memory is used for from a time on: nanoseconds, and bytes of every purpose."""
-AXIS = "operations, in the order in which the host issued them"
 ROW = 122
 MAX_ROWS = 4
 """Devices that are drawn: of more, the fullest. The table has them all."""
@@ -44,7 +44,7 @@ def traced(state: RunState, theme: Theme, title: str) -> Spec:
     steps = sorted({trace.step for trace in traces.values()})
     points = {device: list(points_of(trace)) for device, trace in traces.items()}
     capacities = {device: trace.capacity for device, trace in traces.items()}
-    return areas(points, capacities, theme, f"{title} · by purpose, step {steps[-1]:,}")
+    return areas(points, capacities, theme, f"{title} · {words.BY_PURPOSE.format(step=steps[-1])}")
 
 
 def points_of(trace: MemoryTraced) -> Iterator[Point]:
@@ -73,12 +73,12 @@ def areas(points: Mapping[str, Sequence[Point]], capacities: Mapping[str, int], 
     times = sorted({at_ns for device in rows for at_ns, _ in points[device]})
     figure = theming.base(
         theme,
-        title + (f", the {MAX_ROWS} fullest devices" if len(points) > MAX_ROWS else ""),
+        title + (f", {words.FULLEST.format(count=MAX_ROWS)}" if len(points) > MAX_ROWS else ""),
         64 + ROW * max(2, len(rows)),
         showlegend=True,
         hovermode="closest",
         xaxis={
-            "title": {"text": AXIS},
+            "title": {"text": words.OPERATIONS},
             **theming.up_to(len(times)),
             "showgrid": False,
             "showticklabels": False,
@@ -123,10 +123,12 @@ def _heading(device: str, points: Sequence[Point], capacity: int, top: float, th
     sizes = peak_of(points)[1]
     total = sum(sizes.values())
     largest = sorted((purpose for purpose in PURPOSES if sizes[purpose]), key=lambda purpose: -sizes[purpose])
-    parts = ", ".join(f"{sizes[each] / total:.0%} {each}" for each in largest[:LISTED] if sizes[each] / total >= 0.01)
-    of = f" of {human_bytes(capacity)}" if capacity else ""
+    shares = {each: sizes[each] / total for each in largest[:LISTED]}
+    parts = ", ".join(f"{share:.0%} {words.PURPOSES[each]}" for each, share in shares.items() if share >= 0.01)
+    most = words.PEAK_AND_CAPACITY if capacity else words.PEAK_OF
+    peak = most.format(peak=human_bytes(total), capacity=human_bytes(capacity))
     return {
-        "text": f"<b>{device}</b> · peak {human_bytes(total)}{of}" + (f": {parts}" if parts else ""),
+        "text": f"<b>{device}</b> · {peak}" + (f": {parts}" if parts else ""),
         "x": 0,
         "xref": "paper",
         "xanchor": "left",
@@ -166,11 +168,11 @@ def area(
         "stackgroup": device,
         "fillcolor": color,
         "fillpattern": {"shape": hatch, "bgcolor": color, "fgcolor": _HATCH, "size": 6, "solidity": 0.2},
-        "name": purpose,
+        "name": words.PURPOSES[purpose],
         "legendgroup": purpose,
         "showlegend": not number,
         "text": [human_bytes(size) for size in sizes],
-        "hovertemplate": f"{device}, {purpose}: %{{text}}<extra></extra>",
+        "hovertemplate": f"{device}, {words.PURPOSES[purpose]}: %{{text}}<extra></extra>",
     }
 
 
@@ -178,7 +180,9 @@ def _peak(
     device: str, points: Sequence[Point], places: list[float], number: str, scale: float, theme: Theme
 ) -> dict[str, Any]:
     top = peak_of(points)
-    made_of = "<br>".join(f"{human_bytes(top[1][purpose])} {purpose}" for purpose in PURPOSES if top[1][purpose])
+    made_of = "<br>".join(
+        f"{human_bytes(top[1][purpose])} {words.PURPOSES[purpose]}" for purpose in PURPOSES if top[1][purpose]
+    )
     palette = theming.PALETTES[theme]
     return {
         "type": "scatter",
@@ -193,10 +197,10 @@ def _peak(
             "line": {"width": 1, "color": palette.card},
         },
         "cliponaxis": False,
-        "name": "peak",
+        "name": words.PEAK,
         "legendgroup": "peak",
         "showlegend": not number,
-        "hovertemplate": f"{device}, peak<br>{made_of}<extra></extra>",
+        "hovertemplate": f"{device}, {words.PEAK}<br>{made_of}<extra></extra>",
     }
 
 
@@ -208,8 +212,8 @@ def _capacity(device: str, capacity: int, end: int, number: str, scale: float, t
         "yaxis": f"y{number}",
         "mode": "lines",
         "line": {"width": 1.4, "color": theming.PALETTES[theme].soft, "dash": "dash"},
-        "name": "capacity",
+        "name": words.CAPACITY,
         "legendgroup": "capacity",
         "showlegend": not number,
-        "hovertemplate": f"{device}, capacity {human_bytes(capacity)}<extra></extra>",
+        "hovertemplate": f"{device}, {words.CAPACITY} {human_bytes(capacity)}<extra></extra>",
     }

@@ -15,15 +15,14 @@ from lab.timing.meetings import meetings
 from lab.timing.overlap import merged
 from widgets.figures import _bars as drawing
 from widgets.figures import _theme as theming
+from widgets.figures import words
 from widgets.figures._theme import Spec, Theme
 from widgets.figures._units import human_bytes, time_unit
 
-TITLE = "Device timeline"
 LANE_HEIGHT, TALLEST = 82, 760
 COMPUTE, COMMUNICATE = -0.17, 0.26
 """Where the two lanes of a device are, from the middle of what it has."""
 COMPUTE_WIDTH, COMMUNICATE_WIDTH = 0.46, 0.32
-WAITS_FOR = "waits for "
 
 
 def timeline(state: RunState, theme: Theme, step: int | None) -> Spec:
@@ -33,7 +32,7 @@ def timeline(state: RunState, theme: Theme, step: int | None) -> Spec:
     height = 104 + min(LANE_HEIGHT * max(2, len(devices)), TALLEST)
     computing, sending = lanes_of(state, step, devices) if step is not None else ([], [])
     if not computing:
-        return theming.empty(theme, TITLE, height, "Waiting for a step that all ranks have finished")
+        return theming.empty(theme, words.TITLES["timeline"], height, words.FIRST_COMMON_STEP)
     palette = theming.PALETTES[theme]
     first = min(span.start_ns for span in computing)
     whole = max(span.end_ns for span in [*computing, *sending]) - first
@@ -44,10 +43,10 @@ def timeline(state: RunState, theme: Theme, step: int | None) -> Spec:
     talking = [name for name in devices if any(span.device == name for span in sending)]
     shapes = [drawing.track(at, end, palette.track, COMPUTE_WIDTH) for at in upper.values()]
     shapes += [drawing.track(lower[name], end, palette.track, COMMUNICATE_WIDTH) for name in talking]
-    simulated = " (simulated)" if theming.simulated(state) else ""
+    simulated = words.SIMULATED if theming.simulated(state) else ""
     figure = theming.base(
         theme,
-        f"{TITLE} · step {step:,}{theming.clock_note(state)}",
+        f"{words.TITLES['timeline']} · {words.OF_STEP.format(step=step)}{theming.clock_note(state)}",
         height,
         barmode="overlay",
         showlegend=True,
@@ -55,7 +54,7 @@ def timeline(state: RunState, theme: Theme, step: int | None) -> Spec:
         uniformtext={"minsize": 9, "mode": "hide"},
         shapes=shapes + _rank_borders(state, end, palette.soft),
         xaxis={
-            "title": {"text": f"time since the step began, {symbol}{simulated}"},
+            "title": {"text": f"{words.SINCE_STEP.format(symbol=symbol)}{simulated}"},
             **theming.up_to(end),
             "showgrid": False,
             "nticks": 8,
@@ -89,7 +88,7 @@ def lanes_of(state: RunState, step: int, devices: Sequence[str]) -> tuple[list[S
     for meeting in meetings(spans):
         span = meeting.span
         if meeting.waited_ns:
-            name = f"{WAITS_FOR}rank {meeting.last_rank}"
+            name = words.WAITS_FOR.format(rank=meeting.last_rank)
             sending.append(replace(span, kind="wait", name=name, end_ns=meeting.joined_ns, bytes=0))
         named = f"{span.name} · {human_bytes(span.bytes)}" if span.bytes else span.name
         sending.append(replace(span, name=named, start_ns=meeting.joined_ns))
@@ -99,7 +98,7 @@ def lanes_of(state: RunState, step: int, devices: Sequence[str]) -> tuple[list[S
         busy = [(s.start_ns, s.end_ns) for s in computing if s.device == device]
         own = [(s.start_ns, s.end_ns) for s in sending if s.device == device]
         rank = next((s.rank for s in sending if s.device == device), 0)
-        computing += [Span(device, rank, step, "wait", "its collectives", *gap) for gap in _outside(own, busy)]
+        computing += [Span(device, rank, step, "wait", words.OWN_COLLECTIVES, *gap) for gap in _outside(own, busy)]
     return computing, sending
 
 
@@ -122,6 +121,7 @@ def _traces(
     spans: list[Span], lane: dict[str, float], first: int, unit: int, whole: int, theme: Theme, width: float
 ) -> list[dict[str, Any]]:
     shown = drawing.merged(spans, drawing.MAX_BARS // 2)
+    for_a_rank = words.WAITS_FOR.partition("{")[0]
     traces = []
     for kind in SPAN_KINDS:
         group = [span for span in shown if span.kind == kind]
@@ -130,7 +130,7 @@ def _traces(
         trace = drawing.bars(group, lane, first, unit, whole, theme, width)
         if kind == "wait":
             trace["text"] = [
-                span.name if span.name.startswith(WAITS_FOR) and text else text
+                span.name if span.name.startswith(for_a_rank) and text else text
                 for span, text in zip(group, trace["text"], strict=True)
             ]
         if width < COMPUTE_WIDTH:
@@ -148,7 +148,7 @@ def label_of(state: RunState, device: str) -> str:
 def _axis(state: RunState, devices: list[str], talking: list[str], theme: Theme) -> dict[str, Any]:
     soft = theming.PALETTES[theme].soft
     ticks = [(index + COMPUTE, f"{label_of(state, name)}  ") for index, name in enumerate(devices)]
-    small = f'<span style="font-size:10px;color:{soft}">communication  </span>'
+    small = f'<span style="font-size:10px;color:{soft}">{words.COMMUNICATION}  </span>'
     ticks += [(index + COMMUNICATE, small) for index, name in enumerate(devices) if name in talking]
     return {
         **theming.lane_axis(devices, theme),

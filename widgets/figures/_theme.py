@@ -6,17 +6,17 @@ of span has a hatch besides, each device a dash, so that nothing rests on colour
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from lab.events import Clock, SpanKind
 from lab.state import RunState
+from widgets.figures import words
 
 Theme: TypeAlias = Literal["light", "dark"]
 Spec: TypeAlias = dict[str, Any]
 """A figure as plain values, `{"data": [...], "layout": {...}}`: what Plotly draws, and quick to make."""
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif'
-CLOCKS: dict[Clock, str] = {"virtual": "simulated clock", "cuda": "CUDA events", "wall": "wall clock"}
 DARK_INK = "#14202b"
 """Text on the light Okabe-Ito colours, in both themes."""
 
@@ -76,31 +76,38 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "8px,3px
 class KindStyle:
     """How a kind of span looks in every chart: its colour, and a hatch as the second sign."""
 
-    label: str
     color: str
     hatch: str
     """A Plotly pattern; empty is plain."""
     ink: str = DARK_INK
+    label: str = ""
+    """In the language of now."""
 
 
 _KINDS: dict[SpanKind, KindStyle] = {
-    "data": KindStyle("data", "#f0e442", "|"),
-    "forward": KindStyle("forward", "#56b4e9", ""),
-    "backward": KindStyle("backward", "#e69f00", "/"),
-    "transfer": KindStyle("transfer", "#1fb98c", "-"),
-    "collective": KindStyle("collective", "#e57a3c", "+"),
-    "optimizer": KindStyle("optimizer", "#cc79a7", "x"),
-    "other": KindStyle("other", "#a9b4c0", "\\"),
-    "wait": KindStyle("waiting", "", ".", ""),
+    "data": KindStyle("#f0e442", "|"),
+    "forward": KindStyle("#56b4e9", ""),
+    "backward": KindStyle("#e69f00", "/"),
+    "transfer": KindStyle("#1fb98c", "-"),
+    "collective": KindStyle("#e57a3c", "+"),
+    "optimizer": KindStyle("#cc79a7", "x"),
+    "other": KindStyle("#a9b4c0", "\\"),
+    "wait": KindStyle("", ".", ""),
 }
 
 
 def kind_style(kind: SpanKind, theme: Theme) -> KindStyle:
-    style = _KINDS[kind]
+    style = replace(_KINDS[kind], label=words.KINDS[kind])
     if kind == "wait":
         palette = PALETTES[theme]
-        return KindStyle(style.label, palette.wait, style.hatch, palette.wait_ink)
+        return replace(style, color=palette.wait, ink=palette.wait_ink)
     return style
+
+
+def clock_name(clock: Clock) -> str:
+    """`simulated clock`, as every title that goes with times says."""
+    name: str = words.CLOCKS[clock]
+    return name
 
 
 def marker(kind: SpanKind, theme: Theme, radius: int = 4) -> dict[str, Any]:
@@ -142,7 +149,7 @@ def simulated(state: RunState) -> bool:
 
 def clock_note(state: RunState) -> str:
     """Ends every title that goes with times: which clock they are from."""
-    return f" · {CLOCKS[state.started.clock]}" if state.started else ""
+    return f" · {clock_name(state.started.clock)}" if state.started else ""
 
 
 def base(theme: Theme, title: str, height: int, **layout: Any) -> Spec:

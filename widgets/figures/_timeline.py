@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from lab.events import SPAN_KINDS, Span
 from lab.state import RunState
-from widgets.figures import _rank_timeline
+from widgets.figures import _rank_timeline, words
 from widgets.figures import _theme as theming
 from widgets.figures._bars import MAX_BARS, arrows, bars, merged, received, track, window
 from widgets.figures._theme import Spec, Theme
 from widgets.figures._units import time_unit
 
-TITLE = "Device timeline"
 LANE_HEIGHT = 62
 
 
@@ -24,10 +23,10 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
     devices = theming.lanes(state)
     spans = window(state, step, devices) if step is not None else []
     if not spans:
-        text = "No run yet" if state.started is None else "Waiting for the first complete step"
-        return theming.empty(theme, TITLE, height_of(devices), text)
-    title = f"{TITLE} · step {step:,}{theming.clock_note(state)}"
-    axis = "time since the step began, {symbol}" + (" (simulated)" if theming.simulated(state) else "")
+        reason = words.NO_RUN if state.started is None else words.FIRST_COMPLETE_STEP
+        return theming.empty(theme, words.TITLES["timeline"], height_of(devices), reason)
+    title = f"{words.TITLES['timeline']} · {words.OF_STEP.format(step=step)}{theming.clock_note(state)}"
+    axis = words.SINCE_STEP + (words.SIMULATED if theming.simulated(state) else "")
     return drawn(spans, devices, theme, title, axis)
 
 

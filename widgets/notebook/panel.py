@@ -22,7 +22,7 @@ import lab
 from lab.errors import LabError
 from lab.experiment import Experiment
 from lab.state import RunState
-from widgets.figures import CLOCKS, clock_time, duration, human_bytes, smoothed_loss
+from widgets.figures import clock_name, clock_time, duration, human_bytes, smoothed_loss
 from widgets.notebook import cells, text, views
 from widgets.notebook.alerts import Alert
 from widgets.notebook.controls import Controls
@@ -272,7 +272,7 @@ def _numbers(state: RunState) -> list[str]:
     numbers = text.NUMBERS.format(
         loss=f"{smoothed_loss(state):.3f}",
         step_time=duration(state.step_seconds * 1e9),
-        clock=CLOCKS[state.started.clock],
+        clock=clock_name(state.started.clock),
         crossing=human_bytes(state.crossing_bytes or 0),
     )
     return [numbers, data]

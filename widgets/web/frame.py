@@ -142,7 +142,7 @@ def kpis(state: RunState) -> dict[str, tuple[str, str]]:
     if state.loss and state.last_loss is not None:
         shown["loss"] = (_number(figures.smoothed_loss(state)), text.OF_STEP.format(step=state.step))
     if state.started and state.step_seconds is not None:
-        clock = figures.CLOCKS[state.started.clock]
+        clock = figures.clock_name(state.started.clock)
         if state.group and state.pace:
             clock = text.SAMPLES.format(clock=clock, pace=state.pace)
         shown["step_time"] = (duration(state.step_seconds * 1e9), clock)

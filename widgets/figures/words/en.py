@@ -1,0 +1,103 @@
+"""The figures' words in English. `zh.py` has the same names, with the same fields."""
+
+from __future__ import annotations
+
+# -- every figure
+TITLES = {
+    "timeline": "Device timeline",
+    "busy": "Busy and waiting",
+    "breakdown": "Where the time goes",
+    "buckets": "Gradient buckets",
+    "placement_graph": "Placement graph",
+    "memory": "Memory",
+}
+CLOCKS = {"virtual": "simulated clock", "cuda": "CUDA events", "wall": "wall clock"}
+KINDS = {
+    "data": "data",
+    "forward": "forward",
+    "backward": "backward",
+    "transfer": "transfer",
+    "collective": "collective",
+    "optimizer": "optimizer",
+    "other": "other",
+    "wait": "waiting",
+}
+"""What a device does in a span of time."""
+NO_RUN = "No run yet"
+FIRST_STEP = "Waiting for the first step"
+SHARE_HOVER = "%{{customdata}}<br>{kind} %{{x:.1%}} of its time"
+OF_STEP = "step {step:,}"
+
+# -- the timeline
+FIRST_COMPLETE_STEP = "Waiting for the first complete step"
+FIRST_COMMON_STEP = "Waiting for a step that all ranks have finished"
+SINCE_STEP = "time since the step began, {symbol}"
+SIMULATED = " (simulated)"
+SPAN_HOVER = "<b>%{{customdata[0]}}</b>, {kind}<br>starts at %{{customdata[1]}}, takes %{{customdata[2]}}"
+MICROBATCH = "microbatch {number}"
+WAITS = "waiting"
+NEXT_STEP = "the next step"
+WAITS_FOR = "waits for rank {rank}"
+OWN_COLLECTIVES = "its collectives"
+COMMUNICATION = "communication"
+TRANSFERS = "transfers"
+ARRIVES = "arrives"
+
+# -- where the time goes
+PARTS = {
+    "data": ("data", "loads its share of the batch"),
+    "computing": ("computes", "computes, with no communication beside it"),
+    "hidden": ("hidden communication", "computes while a bucket is under way: costs no time"),
+    "exposed": ("exposed communication", "has nothing to do but wait for bytes on their way"),
+    "transfer": ("transfer", "copies from or to other devices"),
+    "awaited": ("waits for a rank", "is in an all-reduce that the last rank has not come to"),
+    "idle": ("waits otherwise", "waits for the host, or for the next step"),
+}
+"""A field of `lab.breakdown.Breakdown` -> its name, and what the device does in it."""
+
+PART_HOVER = "<b>%{{customdata}}</b> {about}<br>%{{x:.1%}} of its time"
+
+# -- buckets
+BUCKET = "bucket {index}"
+ALL_REDUCE = "{count} all-reduce per step"
+ALL_REDUCES = "{count} all-reduces per step"
+TIMES_OF_STEP = "times of step {step:,}"
+BUCKET_TOOK = "{size} in {time}"
+AFTER_WAITING = "after {time} of waiting"
+EVERY_STEP = "In every step"
+BEFORE_GRADIENTS = "Step 0: laid out before any gradient came"
+AS_GRADIENTS_COME = "From step {step} on: in the order in which gradients come"
+
+# -- the placement graph
+TRACING = "Tracing the first step"
+A_COPY = "a copy of every layer"
+EACH_HOLDS = "each of {count} ranks holds a copy of every layer"
+OTHER_RANKS = "and in other ranks {devices}"
+ON_DEVICE = "<b>{layer}</b> on {device}"
+LAYERS = "{count} layers"
+PARAMETERS = "{count:,} parameters"
+FORWARD_FLOPS = "{flops}FLOP forward"
+OUTPUT = "output {shape}, {size}"
+PER_STEP = "{size} per step"
+CROSSES = "crosses between devices"
+STAYS = "stays on its device"
+
+# -- memory
+FIRST_SAMPLE = "Waiting for the first sample"
+WHOLE_PROCESS = "cpu (resident memory of the whole process)"
+TRAINING_TIME = "training time, {symbol}"
+PEAK = "peak"
+CAPACITY = "capacity"
+PEAK_OF = "peak {peak}"
+PEAK_AND_CAPACITY = "peak {peak} of {capacity}"
+MEMORY_HOVER = "{device}<br>%{{y:.2f}} {unit} at %{{x:.3g}} {time_unit}"
+PURPOSES = {
+    "parameters": "parameters",
+    "gradients": "gradients",
+    "optimizer state": "optimizer state",
+    "activations": "activations",
+    "other": "other",
+}
+BY_PURPOSE = "by purpose, step {step:,}"
+FULLEST = "the {count} fullest devices"
+OPERATIONS = "operations, in the order in which the host issued them"
