@@ -18,7 +18,7 @@ from lab.insight.compare import SAME_SPEED
 from lab.insight.findings import Basis, Finding
 from widgets.figures import duration, human_bytes, human_count
 from widgets.figures._units import significant
-from widgets.findings.words import en as words
+from widgets.findings import words
 
 SHOWN = 5
 """Sentences that a face shows at once; the others wait behind a word such as "more"."""
