@@ -8,7 +8,6 @@ predict.reveal(run.state.step_seconds * 1e3)
 from __future__ import annotations
 
 import html
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from ipywidgets import HTML, Button, HBox, Layout, RadioButtons, Text, VBox
 
 from lab.errors import LabError
+from lab.insight.prediction import Prediction
 from widgets.notebook import text
 from widgets.notebook.alerts import Alert
 
@@ -49,14 +49,8 @@ class Predict(VBox):
         unit: str = "",
         options: Sequence[str] = (),
     ) -> None:
-        if kind not in ("number", "choice"):
-            raise LabError(f"{kind!r} is no kind of answer: write 'number' or 'choice'")
-        if kind == "choice" and len(options) < 2:
-            raise LabError("a choice needs at least two options: Predict(..., kind='choice', options=['a', 'b'])")
+        self.prediction = Prediction(kind, unit, options)
         self._guard = threading.RLock()
-        self.kind, self.unit = kind, unit
-        self.measured: Any = None
-        self._answer: float | str | None = None
         self.alert = Alert()
         self.field: Any = (
             Text(placeholder=unit, layout=Layout(width="140px"))
@@ -71,19 +65,22 @@ class Predict(VBox):
 
     @property
     def locked(self) -> bool:
-        return self._answer is not None
+        return self.prediction.locked
 
     @property
     def answer(self) -> float | str | None:
         """What was locked; None before."""
-        return self._answer
+        return self.prediction.answer
+
+    @property
+    def measured(self) -> float | str | None:
+        """What was revealed; None before."""
+        return self.prediction.measured
 
     @property
     def residual(self) -> float | None:
         """Measured minus predicted, in the unit; None for a choice, or before both are there."""
-        if self.measured is None or not isinstance(self._answer, float):
-            return None
-        return float(self.measured) - self._answer
+        return self.prediction.residual
 
     def lock(self, answer: float | str | None = None) -> None:
         """Locks what is in the field, or this answer. Locked once, it stays.
@@ -92,11 +89,9 @@ class Predict(VBox):
             LabError: for no answer, one that is no number or none of the options, or when one is locked already.
         """
         with self._guard:
-            if self._answer is not None:
-                raise LabError(f"your answer is locked already: {self._shown(self._answer)}")
-            self._answer = self._read(self.field.value if answer is None else answer)
+            locked = self.prediction.lock(self.field.value if answer is None else answer)
             if answer is not None:
-                self.field.value = answer if self.kind == "choice" else f"{self._answer:g}"
+                self.field.value = f"{locked:g}" if isinstance(locked, float) else locked
             self.field.disabled = self.button.disabled = True
             self.alert.clear()
             self._show()
@@ -111,11 +106,11 @@ class Predict(VBox):
             LabError: for a measurement that could not have been an answer.
         """
         with self._guard:
-            measured = self._read(measured)
-            if self._answer is None:
+            self.prediction.read(measured)
+            if not self.prediction.locked:
                 self.alert.error(LabError(text.NOT_LOCKED))
                 return Revealed((text.NOT_LOCKED_HERE,))
-            self.measured = measured
+            self.prediction.reveal(measured)
             self._show()
             return Revealed(tuple(self._lines()))
 
@@ -125,42 +120,25 @@ class Predict(VBox):
         except LabError as error:
             self.alert.error(error)
 
-    def _read(self, value: Any) -> float | str:
-        if value is None or value == "":
-            raise LabError(text.EMPTY_ANSWER)
-        if self.kind == "choice":
-            if value not in self.field.options:
-                raise LabError(f"{value!r} is not one of {', '.join(map(repr, self.field.options))}")
-            return str(value)
-        try:
-            number = float(str(value).replace(",", "."))
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise LabError(f"{value!r} is no number: write it with digits, such as 12.5")
-        return number
-
-    def _shown(self, value: float | str) -> str:
-        return f"{value:.4g} {self.unit}".rstrip() if isinstance(value, float) else str(value)
-
     def _show(self) -> None:
         self.said.value = "<br>".join(html.escape(line) for line in self._lines())
 
     def _lines(self) -> list[str]:
-        if self._answer is None:
+        prediction = self.prediction
+        if prediction.answer is None:
             return []
-        lines = [text.LOCKED.format(answer=self._shown(self._answer))]
-        if self.measured is not None:
-            lines.append(text.MEASURED.format(measured=self._shown(self.measured)))
-            lines.append(self._verdict())
+        lines = [text.LOCKED.format(answer=prediction.shown(prediction.answer))]
+        if prediction.measured is not None:
+            lines.append(text.MEASURED.format(measured=prediction.shown(prediction.measured)))
+            lines.append(_verdict(prediction))
         return lines
 
-    def _verdict(self) -> str:
-        if self.kind == "choice":
-            right = self._answer == self.measured
-            return text.RIGHT if right else text.WRONG.format(answer=self._answer)
-        residual = self.residual or 0.0
-        if residual == 0:
-            return text.EXACT
-        share = f"{residual / self.measured:+.0%} of what was measured" if self.measured else "nothing was measured"
-        return text.RESIDUAL.format(residual=f"{residual:+.3g} {self.unit}".rstrip(), share=share)
+
+def _verdict(prediction: Prediction) -> str:
+    if prediction.right:
+        return text.EXACT if prediction.kind == "number" else text.RIGHT
+    if prediction.residual is None:
+        return text.WRONG.format(answer=prediction.answer)
+    share = prediction.residual_share
+    of = f"{share:+.0%} of what was measured" if share is not None else "nothing was measured"
+    return text.RESIDUAL.format(residual=f"{prediction.residual:+.3g} {prediction.unit}".rstrip(), share=of)

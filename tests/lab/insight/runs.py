@@ -20,11 +20,11 @@ def state(
     layers: dict[str, str] | None = None,
     steps: int = 6,
     copies: tuple[str, ...] = (),
-    clock: str = "virtual",
+    read: str = "virtual",
     sizes: dict[str, int] | None = None,
     flops: int = 0,
     graph: Event | None = None,
-    devices: tuple[str, ...] = ("vgpu:0", "vgpu:1"),
+    lanes: tuple[str, ...] = ("vgpu:0", "vgpu:1"),
     **fields: Any,
 ) -> RunState:
     """A run of some steps.
@@ -32,9 +32,11 @@ def state(
     Args:
         rows: device, kind, name, start and end; a transfer's name is `vgpu:0 → vgpu:1`.
         sizes: name of a transfer -> its bytes.
+        read: the clock.
+        lanes: the devices of the run.
         fields: of the Experiment.
     """
-    begun = factory.started(devices=devices, clock=clock)
+    begun = factory.started(devices=lanes, clock=read)
     events: list[Event] = [dataclasses.replace(begun, experiment=begun.experiment | fields)]
     events.append(Placed(layers or {"a": "vgpu:0", "b": "vgpu:1"}, "given", "As given.", copies=copies))
     if graph is not None:

@@ -159,5 +159,5 @@ class TestWhatIsLearned:
     def test_nothing_is_promised_for_other_gradients_nets_or_one_device(self) -> None:
         for fields in ({"faults": ["nan:0:5"]}, {"net": "own:Mine"}):
             assert not has(look(None, **fields), SameLoss)
-        alone = state(ROWS[:1], 100, {"a": "vgpu:0"}, devices=("vgpu:0",), strategy="single")
+        alone = state(ROWS[:1], 100, {"a": "vgpu:0"}, lanes=("vgpu:0",), strategy="single")
         assert not has(insight.look(alone), SameLoss)

@@ -202,7 +202,7 @@ def test_a_batch_that_comes_from_the_host() -> None:
         ("cpu", "transfer", "cpu → vgpu:0", 0, 200),
         ("vgpu:0", "forward", "a", 200, 1000),
     )
-    alone = state(rows, 1000, {"a": "vgpu:0"}, sizes={"cpu → vgpu:0": 700}, devices=("vgpu:0",), strategy="single")
+    alone = state(rows, 1000, {"a": "vgpu:0"}, sizes={"cpu → vgpu:0": 700}, lanes=("vgpu:0",), strategy="single")
     found = insight.look(alone)
     copy = of(found, BatchCopy)
     assert isinstance(copy, BatchCopy)
@@ -212,14 +212,14 @@ def test_a_batch_that_comes_from_the_host() -> None:
 
 def test_arithmetic_is_a_small_part_of_what_small_layers_take() -> None:
     rows = (("vgpu:0", "forward", "a", 0, 100),)
-    made = state(rows, 100, {"a": "vgpu:0"}, devices=("vgpu:0",), strategy="single", hardware="h100", flops=67_000_000)
+    made = state(rows, 100, {"a": "vgpu:0"}, lanes=("vgpu:0",), strategy="single", hardware="h100", flops=67_000_000)
     found = of(insight.look(made), Arithmetic)
     assert isinstance(found, Arithmetic)
     assert found.at_peak_seconds == pytest.approx(1e-6)  # 67 TFLOP/s in float32
     assert found.took_seconds == pytest.approx(100e-6)
     assert found.weight == pytest.approx(0.99)
     # Timed by this machine's CPU, the profile's peak says nothing.
-    measured = state(rows, 100, {"a": "vgpu:0"}, devices=("vgpu:0",), hardware="h100", timing="measured", flops=10**9)
+    measured = state(rows, 100, {"a": "vgpu:0"}, lanes=("vgpu:0",), hardware="h100", timing="measured", flops=10**9)
     assert Arithmetic not in kinds(insight.look(measured))
 
 
