@@ -37,11 +37,9 @@ def test_a_frame_is_json_even_with_nan_and_only_changed_figures_get_a_new_revisi
     now[0] = 0.3
     second = json.loads(painter.paint(session))
     assert second["kpis"]["loss"][0] == "NaN"
-    revisions = {
-        name: (first["figures"][name]["revision"], second["figures"][name]["revision"]) for name in first["figures"]
-    }
-    assert [name for name, (before, after) in revisions.items() if before != after] == ["loss"]
-    assert json.loads(painter.paint(Session("a", theme="dark")))["figures"]["busy"]["revision"] > revisions["busy"][1]
+    before, after = first["revisions"], second["revisions"]
+    assert [name for name in before if before[name] != after[name]] == ["loss"]
+    assert json.loads(painter.paint(Session("a", theme="dark")))["revisions"]["busy"] > after["busy"]
 
 
 def test_what_comes_first_is_drawn_at_once_whatever_the_pace() -> None:
@@ -51,8 +49,8 @@ def test_what_comes_first_is_drawn_at_once_whatever_the_pace() -> None:
     revisions = []
     for events in ([], factory.events(steps=0), factory.step_events(0), factory.step_events(1)):
         state.apply_all(events)
-        figures_ = json.loads(painter.paint(session))["figures"]
-        revisions.append((figures_["placement_graph"]["revision"], figures_["timeline"]["revision"]))
+        drawn = json.loads(painter.paint(session))["revisions"]
+        revisions.append((drawn["placement_graph"], drawn["timeline"]))
     graphs, timelines = zip(*revisions, strict=True)
     assert graphs[0] < graphs[1]
     assert timelines[1] < timelines[2]
@@ -116,7 +114,8 @@ class TestRanks:
 
     def test_the_charts_of_ranks_take_the_place_of_the_devices(self) -> None:
         frame = self.frame()
-        assert set(frame["figures"]) == {"timeline", "loss", "breakdown", "buckets", "placement_graph", "memory"}
+        shown = {"timeline", "loss", "breakdown", "buckets", "placement_graph", "traffic", "memory"}
+        assert set(frame["figures"]) == shown
         assert frame["kpis"]["loss"][0] == "1.910"
         assert frame["kpis"]["step_time"] == ["700 µs", "wall clock · 91,429 samples/s"]
         assert frame["kpis"]["waiting"] == [f"{25 / 700:.0%}", "of the time of 2 ranks"]

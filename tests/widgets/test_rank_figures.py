@@ -146,8 +146,16 @@ def test_the_placement_graph_says_that_every_rank_has_a_copy(state: RunState) ->
 
 def test_which_figures_apply(state: RunState) -> None:
     alone = factory.folded(factory.events(steps=3))
-    assert figures.applicable(state) == ("timeline", "loss", "breakdown", "buckets", "placement_graph", "memory")
-    assert figures.applicable(alone) == ("timeline", "loss", "busy", "placement_graph", "memory")
+    assert figures.applicable(state) == (
+        "timeline",
+        "loss",
+        "breakdown",
+        "buckets",
+        "placement_graph",
+        "traffic",
+        "memory",
+    )
+    assert figures.applicable(alone) == ("timeline", "loss", "busy", "placement_graph", "traffic", "memory")
     assert "buckets" in figures.applicable(RunState(), several_ranks=True)
 
 

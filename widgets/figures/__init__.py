@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lab.state import RunState
-from widgets.figures import _breakdown, _buckets, _busy, _graph, _loss, _memory, _timeline
+from widgets.figures import _breakdown, _buckets, _busy, _compare, _graph, _loss, _memory, _timeline, _traffic
 from widgets.figures._busy import idle_share
+from widgets.figures._compare import Compared
 from widgets.figures._curves import CurveSet
 from widgets.figures._curves import curves as curves_spec
 from widgets.figures._curves import table as curves_table
+from widgets.figures._loss import Curve, curve
 from widgets.figures._loss import latest as smoothed_loss
 from widgets.figures._table import Table, table
 from widgets.figures._theme import PALETTES, Spec, Theme, clock_name
@@ -26,16 +28,18 @@ if TYPE_CHECKING:
 
     from lab.vgpu.recording import Recording
 
-FIGURES = ("timeline", "loss", "breakdown", "busy", "buckets", "placement_graph", "memory")
+FIGURES = ("timeline", "loss", "breakdown", "busy", "buckets", "placement_graph", "traffic", "memory")
 OF_RANKS = ("breakdown", "buckets")
 """Only for runs of several ranks, for which `breakdown` takes the place of `busy`."""
-OF_STEP = ("timeline", "buckets")
+OF_STEP = ("timeline", "buckets", "traffic")
 """These show one step."""
 
 __all__ = [
     "FIGURES",
     "OF_STEP",
     "PALETTES",
+    "Compared",
+    "Curve",
     "CurveSet",
     "Spec",
     "Table",
@@ -46,6 +50,8 @@ __all__ = [
     "busy",
     "clock_name",
     "clock_time",
+    "comparison",
+    "curve",
     "curves_spec",
     "curves_table",
     "duration",
@@ -66,6 +72,7 @@ __all__ = [
     "spec",
     "table",
     "timeline",
+    "traffic",
 ]
 
 
@@ -76,17 +83,28 @@ def applicable(state: RunState, several_ranks: bool = False) -> tuple[str, ...]:
         several_ranks: whether the run is going to have ranks, as long as they have not met.
     """
     group = several_ranks or state.group is not None
-    return tuple(name for name in FIGURES if (name != "busy" and group) or (name not in OF_RANKS and not group))
+    left_out = {"busy"} if group else set(OF_RANKS)
+    if not group and state.started is not None and len(state.device_names) == 1 and not state.traffic:
+        left_out.add("traffic")
+    return tuple(name for name in FIGURES if name not in left_out)
 
 
-def spec(state: RunState, figure: str, theme: Theme = "light", step: int | None = None) -> Spec:
-    """The figure of that name as plain values; `step` chooses that of the timeline and of the buckets' times.
+def spec(
+    state: RunState, figure: str, theme: Theme = "light", step: int | None = None, earlier: Sequence[Curve] = ()
+) -> Spec:
+    """The figure of that name as plain values.
+
+    Args:
+        step: of the figures that show one step (`OF_STEP`).
+        earlier: other runs, the latest first, whose loss stands faintly behind this one's.
 
     Raises:
         KeyError: when there is no figure of that name.
     """
     if figure in OF_STEP:
         return _DRAW_STEP[figure](state, theme, step)
+    if figure == "loss":
+        return _loss.loss(state, theme, earlier)
     return _DRAW[figure](state, theme)
 
 
@@ -115,6 +133,11 @@ def buckets(state: RunState, theme: Theme = "light", step: int | None = None) ->
     return _checked(spec(state, "buckets", theme, step))
 
 
+def traffic(state: RunState, theme: Theme = "light", step: int | None = None) -> go.Figure:
+    """Bytes that each device sent to each other in one step; the last complete one when `step` is None."""
+    return _checked(spec(state, "traffic", theme, step))
+
+
 def memory(state: RunState, theme: Theme = "light") -> go.Figure:
     """Bytes in use on each device over time, with peak and capacity."""
     return _checked(spec(state, "memory", theme))
@@ -138,6 +161,11 @@ def scaling_table(states: Sequence[RunState]) -> Table:
     from widgets.figures import _scaling
 
     return _scaling.table(states)
+
+
+def comparison(runs: Sequence[Compared], theme: Theme = "light") -> Spec:
+    """Two runs beside each other: their losses, and where the time of their devices went."""
+    return _compare.comparison(runs, theme)
 
 
 def profile_timeline(
@@ -176,13 +204,12 @@ def profile_table(profile: Recording) -> Table:
 
 
 _DRAW = {
-    "loss": _loss.loss,
     "busy": _busy.busy,
     "breakdown": _breakdown.breakdown,
     "memory": _memory.memory,
     "placement_graph": _graph.placement_graph,
 }
-_DRAW_STEP = {"timeline": _timeline.timeline, "buckets": _buckets.buckets}
+_DRAW_STEP = {"timeline": _timeline.timeline, "buckets": _buckets.buckets, "traffic": _traffic.traffic}
 
 
 def _checked(figure: Spec) -> go.Figure:

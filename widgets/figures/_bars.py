@@ -106,6 +106,7 @@ def bars(
         "y": [lane.get(span.device, 0) for span in group],
         "width": width,
         "name": style.label,
+        "meta": {"kind": kind},
         "marker": theming.marker(kind, theme),
         "text": [_label(span, whole) for span in group],
         "textposition": "inside",

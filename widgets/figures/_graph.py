@@ -115,6 +115,7 @@ def _boxes(
         "y": [tall] * len(members),
         "width": 0.8,
         "name": boxes[0].device if boxes else "",
+        "meta": {"layers": [[node.name for node in box.nodes] for box in boxes]},
         "marker": {
             "color": palette.card,
             "cornerradius": 8,
@@ -172,6 +173,7 @@ def _edges(
         x: list[float | None] = []
         y: list[float | None] = []
         mids: list[tuple[float, float, str]] = []
+        joins: list[tuple[Box, Box]] = []
         for line in (line for line in plan.lines if line.crosses == crosses):
             points = _curve(line, plan, places, half, tall)
             x += [point[0] for point in points] + [None]
@@ -185,6 +187,7 @@ def _edges(
                     f"<br>{words.PER_STEP.format(size=label)}",
                 )
             )
+            joins.append((plan.boxes[line.source], plan.boxes[line.target]))
             if crosses and not quiet:
                 notes.append(_byte_label(middle, label, theme))
         if not mids:
@@ -202,6 +205,10 @@ def _edges(
                 "customdata": [mid[2] for mid in mids],
                 "mode": "markers",
                 "name": name,
+                "meta": {
+                    "ends": [[[node.name for node in box.nodes] for box in pair] for pair in joins],
+                    "devices": [[box.device for box in pair] for pair in joins],
+                },
                 "marker": {"size": 12, "opacity": 0, "color": color, "symbol": "diamond" if crosses else "circle"},
                 "hovertemplate": "%{customdata}<extra></extra>",
             }

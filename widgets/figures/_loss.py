@@ -1,9 +1,12 @@
-"""The loss over steps: every batch faint, a smoothed line over it, and the test set where it was evaluated."""
+"""The loss over steps: every batch faint, a smoothed line over it, and the test set where it was evaluated;
+earlier runs behind them, as far as the axis goes."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lab.state import RunState, Series
@@ -16,9 +19,34 @@ MAX_POINTS = 1_600
 WIDEST = 15
 """Most neighbours on either side that the smoothed line averages; fewer while the curve is short."""
 
+CURVE_POINTS = 160
+"""Of the curve of a run that is over."""
+GHOST_DASHES = ("dot", "dash", "dashdot")
 
-def loss(state: RunState, theme: Theme = "light") -> Spec:
-    """The loss of the whole batch, and of each rank's share of it; the latest test accuracy stands in the title."""
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The smoothed loss of another run."""
+
+    label: str
+    steps: tuple[float, ...]
+    losses: tuple[float | None, ...]
+
+
+def curve(state: RunState, label: str = "") -> Curve:
+    """A run's smoothed loss, thinned."""
+    if not len(state.mean_loss):
+        return Curve(label, (), ())
+    steps, _, losses = _thinned(state.mean_loss, CURVE_POINTS)
+    return Curve(label, tuple(steps), tuple(losses))
+
+
+def loss(state: RunState, theme: Theme = "light", earlier: Sequence[Curve] = ()) -> Spec:
+    """The loss of the whole batch, and of each rank's share of it; the latest test accuracy stands in the title.
+
+    Args:
+        earlier: other runs, the latest first, drawn as ghosts.
+    """
     if not any(state.loss.values()):
         return theming.empty(
             theme, "Loss", HEIGHT, "No run yet" if state.started is None else "Waiting for the first step"
@@ -27,7 +55,9 @@ def loss(state: RunState, theme: Theme = "light") -> Spec:
     ranks = sorted(state.loss)
     budget = max(40, MAX_POINTS // (2 + len(ranks)))
     several = len(ranks) > 1
-    traces = [_rank(state.loss[rank], rank, budget, theme) for rank in ranks] if several else []
+    traces = [_ghost(each, age, _end(state), theme) for age, each in enumerate(earlier) if len(each.steps) > 1][::-1]
+    if several:
+        traces += [_rank(state.loss[rank], rank, budget, theme) for rank in ranks]
     if len(state.mean_loss):
         traces += _whole(state.mean_loss, budget, palette.ink if several else palette.devices[0], several)
     if state.evaluations:
@@ -48,6 +78,25 @@ def loss(state: RunState, theme: Theme = "light") -> Spec:
         yaxis={"rangemode": "tozero", "nticks": 5},
     )
     return {**figure, "data": traces}
+
+
+def _ghost(of: Curve, age: int, end: float, theme: Theme) -> dict[str, Any]:
+    """A run of before, up to where the axis ends now: a longer one must not press this one into a corner."""
+    kept = bisect_right(of.steps, end)
+    return {
+        "type": "scatter",
+        "x": list(of.steps[:kept]),
+        "y": list(of.losses[:kept]),
+        "mode": "lines",
+        "name": of.label,
+        "line": {
+            "width": 1.6,
+            "color": theming.PALETTES[theme].soft,
+            "dash": GHOST_DASHES[age % len(GHOST_DASHES)],
+        },
+        "opacity": max(0.35, 0.7 - 0.15 * age),
+        "hovertemplate": f"step %{{x:,}}<br>{of.label}, smoothed loss %{{y:.4f}}<extra></extra>",
+    }
 
 
 def _rank(series: Series, rank: int, budget: int, theme: Theme) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def timeline(state: RunState, theme: Theme, step: int | None) -> Spec:
         theme,
         f"{words.TITLES['timeline']} · {words.OF_STEP.format(step=step)}{theming.clock_note(state)}",
         height,
+        meta={"unit_ns": unit, "symbol": symbol, "step": step},
         barmode="overlay",
         showlegend=True,
         hovermode="closest",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.events import PURPOSES, MemoryTraced
-from lab.state import RunState, Series
+from lab.state import SERIES_POINTS, RunState, Series
 from widgets.figures import _theme as theming
 from widgets.figures._bars import received, window
 from widgets.figures._breakdown import PARTS, rows_of
@@ -14,9 +13,12 @@ from widgets.figures._buckets import carried
 from widgets.figures._busy import ORDER
 from widgets.figures._memory import owner
 from widgets.figures._purposes import peak_of, points_of
+from widgets.figures._traffic import measured
 from widgets.figures._units import duration, human_bytes, human_count, significant
 
 MAX_ROWS = 200
+LOSS_ROWS = 40
+"""Of each curve."""
 EARLIER = "earlier"
 """When the host prepared a batch before the devices began with it, while they worked on the step before."""
 
@@ -29,29 +31,33 @@ class Table:
     """Rows past the limit."""
 
 
-def table(state: RunState, figure: str, step: int | None = None) -> Table:
-    """The rows of the figure of that name (`FIGURES`); `step` chooses that of the timeline and of the buckets' times.
+def table(state: RunState, figure: str, step: int | None = None, whole: bool = False) -> Table:
+    """The rows of the figure of that name (`FIGURES`).
+
+    Args:
+        step: of the figures that show one step (`OF_STEP`).
+        whole: every row there is, for a file; on a screen, too many are left out.
 
     Raises:
         KeyError: when there is no figure of that name.
     """
     if figure in _OF_STEP:
-        return _OF_STEP[figure](state, state.timeline_step if step is None else step)
-    return _TABLES[figure](state)
+        found = _OF_STEP[figure](state, state.timeline_step if step is None else step)
+    elif figure == "loss":
+        found = _loss(state, SERIES_POINTS if whole else LOSS_ROWS)
+    else:
+        found = _TABLES[figure](state)
+    return found if whole else Table(found.columns, found.rows[:MAX_ROWS], max(0, len(found.rows) - MAX_ROWS))
 
 
-def _limited(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
-    return Table(columns, list(rows[:MAX_ROWS]), max(0, len(rows) - MAX_ROWS))
-
-
-def _loss(state: RunState) -> Table:
+def _loss(state: RunState, points: int) -> Table:
     rows = [
         (f"{x:,.0f}", name, significant(y, 4), "")
         for name, series in _curves(state)
-        for x, y in list(zip(series.x, series.y, strict=True))[:: -max(1, len(series) // 40)]
+        for x, y in list(zip(series.x, series.y, strict=True))[:: -max(1, len(series) // points)]
     ]
     tests = [(f"{e.step:,}", "test", significant(e.loss, 4), f"{e.accuracy:.2%}") for e in state.evaluations]
-    return _limited(("step", "of", "loss", "accuracy"), tests[::-1] + rows)
+    return Table(("step", "of", "loss", "accuracy"), tests[::-1] + rows)
 
 
 def _curves(state: RunState) -> list[tuple[str, Series]]:
@@ -81,7 +87,7 @@ def _timeline(state: RunState, step: int | None) -> Table:
         )
         for span in spans
     ]
-    return _limited(("device", "kind", "what", "start", "takes", "bytes"), rows)
+    return Table(("device", "kind", "what", "start", "takes", "bytes"), rows)
 
 
 def _busy(state: RunState) -> Table:
@@ -89,9 +95,7 @@ def _busy(state: RunState) -> Table:
     for device in theming.lanes(state):
         shares = state.shares(device)
         rows.append((device, *(f"{shares.get(kind, 0.0):.1%}" for kind in ORDER)))
-    return _limited(
-        ("device", *(theming.kind_style(kind, "light").label for kind in ORDER)), rows if state.totals else []
-    )
+    return Table(("device", *(theming.kind_style(kind, "light").label for kind in ORDER)), rows if state.totals else [])
 
 
 def _memory(state: RunState) -> Table:
@@ -107,7 +111,7 @@ def _memory(state: RunState) -> Table:
         if state.memory_traces:
             row += _of_step(state.memory_traces.get(device))
         rows.append(row)
-    return _limited(columns, rows)
+    return Table(columns, rows)
 
 
 def _of_step(trace: MemoryTraced | None) -> tuple[str, ...]:
@@ -136,12 +140,12 @@ def _graph(state: RunState) -> Table:
         )
         for node in state.graph.nodes
     ]
-    return _limited(("layer", "device", "parameters", "forward", "output", "crosses to"), rows)
+    return Table(("layer", "device", "parameters", "forward", "output", "crosses to"), rows)
 
 
 def _breakdown(state: RunState) -> Table:
     rows = [(name, *(f"{getattr(spent, part.field):.1%}" for part in PARTS)) for name, spent in rows_of(state)]
-    return _limited(("rank and device", *(part.label for part in PARTS)), rows)
+    return Table(("rank and device", *(part.label for part in PARTS)), rows)
 
 
 def _buckets(state: RunState, step: int | None) -> Table:
@@ -154,8 +158,25 @@ def _buckets(state: RunState, step: int | None) -> Table:
             names = ", ".join(bucket.parameters)
             rows.append((f"{layout.step:,}", str(bucket.index), human_bytes(bucket.bytes), *took, names))
     shown = f" (step {step:,})" if step is not None and times else ""
-    return _limited(("from step", "bucket", "bytes", f"moved in{shown}", "waited before", "gradients of"), rows)
+    return Table(("from step", "bucket", "bytes", f"moved in{shown}", "waited before", "gradients of"), rows)
 
 
-_TABLES = {"loss": _loss, "busy": _busy, "breakdown": _breakdown, "memory": _memory, "placement_graph": _graph}
-_OF_STEP = {"timeline": _timeline, "buckets": _buckets}
+def _traffic(state: RunState, step: int | None) -> Table:
+    """The step's bytes beside those of the whole run, where these are known."""
+    columns = ("from", "to", "what", "in the step", "times", "in the whole run", "times in all")
+    found = measured(state, step)
+    rows = []
+    for pair in sorted(found.copies.keys() | state.traffic.keys()):
+        flow, whole = found.copies.get(pair), state.traffic.get(pair)
+        of_step = (human_bytes(flow.bytes), str(flow.times)) if flow else ("", "")
+        of_run = (human_bytes(whole.bytes), f"{whole.transfers:,}") if whole else ("", "")
+        rows.append((*pair, "copies", *of_step, *of_run))
+    for device, flow in found.brought.items():
+        rows.append((device, "all ranks", "brought to all-reduces", human_bytes(flow.bytes), str(flow.times), "", ""))
+    for pair, flow in found.rings.items():
+        rows.append((*pair, "all-reduces, as a ring carries them", human_bytes(flow.bytes), str(flow.times), "", ""))
+    return Table(columns, rows)
+
+
+_TABLES = {"busy": _busy, "breakdown": _breakdown, "memory": _memory, "placement_graph": _graph}
+_OF_STEP = {"timeline": _timeline, "buckets": _buckets, "traffic": _traffic}

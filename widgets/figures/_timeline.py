@@ -27,7 +27,9 @@ def timeline(state: RunState, theme: Theme = "light", step: int | None = None) -
         return theming.empty(theme, words.TITLES["timeline"], height_of(devices), reason)
     title = f"{words.TITLES['timeline']} · {words.OF_STEP.format(step=step)}{theming.clock_note(state)}"
     axis = words.SINCE_STEP + (words.SIMULATED if theming.simulated(state) else "")
-    return drawn(spans, devices, theme, title, axis)
+    figure = drawn(spans, devices, theme, title, axis)
+    figure["layout"]["meta"]["step"] = step
+    return figure
 
 
 def drawn(
@@ -50,6 +52,7 @@ def drawn(
         theme,
         title,
         height_of(lanes),
+        meta={"unit_ns": unit, "symbol": symbol},
         barmode="overlay",
         showlegend=True,
         hovermode="closest",

@@ -35,6 +35,7 @@ _HOME = {
     "Curves": "drawing",
     "ProfileMemory": "drawing",
     "ProfileTimeline": "drawing",
+    "TrafficView": "views",
     "RankLog": "rank_log",
     "StepThrough": "step_through",
     "FormulaCheck": "formula_check",
@@ -58,6 +59,7 @@ __all__ = [
     "RankLog",
     "StepThrough",
     "TimelineView",
+    "TrafficView",
 ]
 
 

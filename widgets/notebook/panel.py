@@ -36,6 +36,7 @@ VIEWS: dict[str, Callable[[], Any]] = {
     "busy": views.BusyView,
     "breakdown": views.BreakdownView,
     "buckets": views.BucketView,
+    "traffic": views.TrafficView,
     "memory": views.MemoryView,
     "log": RankLog,
 }

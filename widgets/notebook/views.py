@@ -139,3 +139,10 @@ class BucketView(View):
 
     NAME = "buckets"
     PACE_SECONDS = 1.0
+
+
+class TrafficView(View):
+    """Bytes that each device sent to each other in one step: the last one, or `view.step`."""
+
+    NAME = "traffic"
+    PACE_SECONDS = 1.0

@@ -1,12 +1,12 @@
-"""One frame of the page: everything that the instruments show, as one JSON text.
+"""One frame of the page: what the instruments show, as one JSON text.
 
-Only the figures that changed are drawn anew, each at its own pace: a timeline that jumps five times a second is not
-readable, a loss curve is. Figures carry a revision, so that the browser leaves the others alone.
+Figures are drawn anew each at its own pace: a timeline that jumps five times a second is not readable, a loss curve is.
+A frame has only what has changed since the tab drew (`parts.py`). Figures carry a revision, so that the browser leaves
+the others alone.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
@@ -19,10 +19,11 @@ from lab.events import RankFailed
 from lab.experiment import Experiment
 from lab.stacks import readable
 from lab.state import KEPT_STEPS, RunState
-from widgets import board, figures, languages, plain
+from widgets import board, figures, languages
 from widgets.figures import clock_time, duration, human_bytes
-from widgets.web import takeaway, text
+from widgets.web import history, takeaway, text
 from widgets.web.advice import says
+from widgets.web.parts import Parts
 from widgets.web.session import Session
 
 PACE_SECONDS = {
@@ -32,7 +33,9 @@ PACE_SECONDS = {
     "busy": 1.0,
     "buckets": 1.0,
     "placement_graph": 1.0,
+    "traffic": 1.0,
     "memory": 0.5,
+    "compare": 1.0,
 }
 TITLE_PX = 28
 """Height of the title in a figure."""
@@ -61,11 +64,14 @@ class Painter:
         self._state = state or RunState()
         self._lock = lock or threading.RLock()
         self._now = now
-        self._drawn: dict[str, dict[str, Any]] = {}
-        self._tables: dict[str, dict[str, Any]] = {}
+        self._parts = Parts()
         self._due: dict[str, float] = {}
         self._look: tuple[Any, ...] = ()
-        self._revision = 0
+        self._revisions: dict[str, int] = {}
+        self._tabled: dict[str, int] = {}
+        """Figure -> its revision when its table was made."""
+        self._cards: list[str] = []
+        self._compared: dict[str, Any] | None = None
         self._began: tuple[float, int] | None = None
         self._texts = takeaway.texts(experiment)
 
@@ -73,12 +79,9 @@ class Painter:
         """The frame as JSON; `status` overrides what the state says, `last` draws every figure whatever its pace."""
         with self._lock:
             state = self._state
-            self._draw(session, last)
             session.sent += 1
-            frame = {
-                "token": session.token,
-                "number": session.sent,
-                "run": self._id,
+            self._draw(session, last)
+            shown = {
                 "theme": session.theme,
                 "live": state.status in RUNNING and state.started is not None,
                 "status": _status(state, session, status, self._experiment),
@@ -86,37 +89,67 @@ class Painter:
                 "progress": _progress(state),
                 "data": _data(state),
                 "kpis": kpis(state),
-                "figures": self._drawn,
-                "tables": self._tables,
                 "steps": _steps(state),
                 "says": says(state),
                 "lesson": text.LESSONS[self._experiment.strategy],
                 **self._texts,
                 "board": board.measured(state),
                 "alert": _problems(session) or _failure(state),
+                "cards": self._cards,
+                "compare": self._compared,
+                "revisions": self._revisions,
             }
-        return json.dumps(plain.finite(frame), ensure_ascii=False, separators=(",", ":"))
+            for name, value in shown.items():
+                self._parts.note(name, value, session.sent)
+            return self._parts.since(session.drawn, token=session.token, number=session.sent, run=self._id)
 
     def _draw(self, session: Session, everything: bool) -> None:
-        look = (session.theme, session.step, languages.current(), reached(self._state))
+        look = (session.theme, session.step, session.history.chosen, languages.current(), reached(self._state))
         everything |= look != self._look
         self._look = look
         now = self._now()
-        for name in figures.applicable(self._state, strategies.REGISTRY[self._experiment.strategy].several_ranks):
-            if not everything and now < self._due.get(name, 0.0):
-                continue
-            self._due[name] = now + PACE_SECONDS[name]
-            spec = figures.spec(self._state, name, session.theme, session.step)
-            layout = {**spec["layout"], "uirevision": self._id}
-            title = layout.pop("title")["text"]
-            # The card around the chart has the title.
-            layout["margin"] = {**layout["margin"], "t": max(8, layout["margin"]["t"] - TITLE_PX)}
-            height = layout.pop("height") - TITLE_PX
-            drawn = {"title": title.partition(" · ")[2], "height": height, "data": spec["data"], "layout": layout}
-            if drawn != {key: value for key, value in self._drawn.get(name, {}).items() if key != "revision"}:
-                self._revision += 1
-                self._drawn[name] = {**drawn, "revision": self._revision}
-                self._tables[name] = _table(self._state, name, session.step)
+        names = figures.applicable(self._state, strategies.REGISTRY[self._experiment.strategy].several_ranks)
+        for name in names:
+            if everything or now >= self._due.get(name, 0.0):
+                self._due[name] = now + PACE_SECONDS[name]
+                self._draw_one(session, name)
+        if everything or now >= self._due.get("compare", 0.0):
+            self._due["compare"] = now + PACE_SECONDS["compare"]
+            self._compare(session)
+        self._cards = [*names, *(["compare"] if self._compared else [])]
+        for name in session.tables.intersection(names):
+            if self._tabled.get(name) != self._revisions[name]:
+                self._tabled[name] = self._revisions[name]
+                self._parts.note(f"tables/{name}", _table(self._state, name, session.step), session.sent)
+
+    def _draw_one(self, session: Session, name: str) -> None:
+        earlier = session.history.ghosts(self._id, self._experiment) if name == "loss" else ()
+        self._note(session, name, figures.spec(self._state, name, session.theme, session.step, earlier))
+
+    def _compare(self, session: Session) -> None:
+        """Two of the tab's runs beside each other, as soon as it has had two."""
+        now = session.history.look(self._id, self._experiment, self._state)
+        pair = session.history.pair(now)
+        if pair is None:
+            return
+        self._note(session, "compare", figures.comparison(history.compared(*pair), session.theme))
+        columns, rows = history.table(*pair)
+        self._compared = {
+            "runs": [(each.run_id, history.label(each, self._experiment)) for each in session.history.all(now)],
+            "chosen": [each.run_id for each in pair],
+            "columns": columns,
+            "rows": rows,
+        }
+
+    def _note(self, session: Session, name: str, spec: figures.Spec) -> None:
+        layout = {**spec["layout"], "uirevision": self._id}
+        title = layout.pop("title")["text"]
+        # The card around the chart has the title.
+        layout["margin"] = {**layout["margin"], "t": max(8, layout["margin"]["t"] - TITLE_PX)}
+        height = layout.pop("height") - TITLE_PX
+        drawn = {"title": title.partition(" · ")[2], "height": height, "data": spec["data"], "layout": layout}
+        if self._parts.note(f"figures/{name}", drawn, session.sent):
+            self._revisions[name] = self._revisions.get(name, 0) + 1
 
     def _eta(self, state: RunState) -> str:
         """From the pace since the first step was seen, on the wall clock."""

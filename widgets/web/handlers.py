@@ -11,7 +11,7 @@ from lab import nets
 from lab.errors import ExperimentError, LabError, Problem
 from lab.experiment import Experiment
 from lab.state import RunState
-from widgets import languages
+from widgets import figures, languages
 from widgets.figures import clock_time
 from widgets.web import controls, takeaway, text
 from widgets.web import form as forms
@@ -140,13 +140,18 @@ class Handlers:
 
     @languages.spoken(_of_tab)
     def choose(self, event: gr.EventData, request: gr.Request) -> str:
-        """The browser chose a theme, or the step that the timeline shows."""
+        """The browser chose a theme, the step that the timeline shows, or opened or closed a table."""
         session = self._session(request)
         chosen = event._data if isinstance(event._data, dict) else {}
         if chosen.get("theme") in ("light", "dark"):
             session.theme = chosen["theme"]
         if "step" in chosen:
             session.step = chosen["step"] if isinstance(chosen["step"], int) else None
+        if chosen.get("table") in figures.FIGURES:
+            (session.tables.add if chosen.get("open") else session.tables.discard)(chosen["table"])
+        match chosen.get("compare"):
+            case [str(first), str(second)]:
+                session.history.chosen = (first, second)
         return self._painter(session).paint(session)
 
     @languages.spoken(_of_tab)
@@ -213,6 +218,7 @@ class Handlers:
             session.problems, session.problems_title = tuple(found), ""
             yield before.paint(session, status=text.READY), *buttons("ended")
             return
+        session.history.begin(run.id)
         painter = session.painter = Painter(run.id, run.experiment, run.state, run.lock)
         shown = "starting"
         try:
@@ -221,6 +227,8 @@ class Handlers:
             run.wait(EMPTY_SECONDS, lambda state: state.step > 0)
             while session.run is run:
                 done = run.done  # read first, so that the last frame holds everything
+                if done:
+                    session.keep(run)
                 frame = painter.paint(session, last=done)
                 if done:
                     yield frame, *buttons("ended")
@@ -237,6 +245,7 @@ class Handlers:
             # The browser is gone in the middle of a run: Gradio closes the generator.
             if not run.done:
                 run.stop()
+            session.keep(run)
 
     def _wait(self, session: Session, lease: Lease, painter: Painter) -> Iterator[tuple[Any, ...]]:
         """Frames of the tab's place in line, until its turn comes or it wants something else."""

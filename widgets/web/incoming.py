@@ -34,6 +34,7 @@ HEARTBEAT, QUEUE_DATA = "/gradio_api/heartbeat/", "/gradio_api/queue/data"
 EVENT_PATHS = {"/gradio_api/queue/join"}
 DIRECT_PREFIX = "/gradio_api/run/"
 CANCEL_PATHS = {"/gradio_api/cancel"}
+FILE_PATHS = {f"/{static.RUN_PATH}", f"/{static.TABLE_PATH}"}
 NOTE_PATHS = {f"/{static.DRAWN_PATH}", f"/{static.ALIVE_PATH}"}
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -62,7 +63,7 @@ def kind(method: str, path: str) -> Kind | None:
     if method in ("GET", "HEAD"):
         if path in READ_PATHS or path.startswith(READ_PREFIXES):
             return "read"
-        if path == f"/{static.RUN_PATH}":
+        if path in FILE_PATHS:
             return "file"
         return "tab" if method == "GET" and (path.startswith(HEARTBEAT) or path == QUEUE_DATA) else None
     if method != "POST":

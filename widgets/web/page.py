@@ -40,7 +40,7 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
             with gr.Column(elem_id="lab-instruments", min_width=320):
                 bench = gr.HTML(
                     html_template=static.bench(),
-                    js_on_load=static.read("bench.js"),
+                    js_on_load=static.bench_script(),
                     head=f'<script src="{static.PLOTLY_PATH}"></script>',
                     apply_default_css=False,
                     elem_id="lab-bench",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from plotly.offline import get_plotlyjs
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -43,9 +45,24 @@ def of(sessions: Sessions) -> list[Route]:
         }
         return Response(content, media_type="application/json", headers=named)
 
+    def table_file(request: Request) -> Response:
+        session = sessions.find(request.query_params.get("token", ""))
+        figure, step = request.query_params.get("figure", ""), request.query_params.get("step", "")
+        content = None
+        if session is not None:
+            content = takeaway.table_file(session, figure, int(step) if re.fullmatch(r"[0-9]{1,15}", step) else None)
+        if content is None:
+            return JSONResponse({"detail": text.NO_RUN}, 404)
+        named = {
+            "Content-Disposition": f'attachment; filename="parallel-lab-{figure}.csv"',
+            "Cache-Control": "no-store",
+        }
+        return Response(content, media_type="text/csv; charset=utf-8", headers=named)
+
     return [
         Route(f"/{static.PLOTLY_PATH}", plotly),
         Route(f"/{static.DRAWN_PATH}", drawn, methods=["POST"]),
         Route(f"/{static.ALIVE_PATH}", alive, methods=["POST"]),
         Route(f"/{static.RUN_PATH}", run_file),
+        Route(f"/{static.TABLE_PATH}", table_file),
     ]

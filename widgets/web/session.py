@@ -13,6 +13,7 @@ from lab.experiment import Experiment
 from lab.state import RunState
 from widgets.figures import Theme
 from widgets.languages import Language
+from widgets.web.history import History, Summary
 from widgets.web.leases import Lease
 
 if TYPE_CHECKING:
@@ -54,7 +55,11 @@ class Session:
     language: Language = "en"
     step: int | None = None
     """The step that the timeline shows; None follows the run."""
+    tables: set[str] = field(default_factory=set)
+    """The figures whose tables are open."""
     stopping: bool = False
+    history: History = field(default_factory=History)
+    """The runs that it has had."""
     problems: tuple[Problem, ...] = ()
     """Why the last wish could not be granted; shown until the next one."""
     problems_title: str = ""
@@ -77,3 +82,16 @@ class Session:
         """Waits until the tab has drawn what was sent; a slow or hidden one gets fewer frames, not a queue of them."""
         with self.news:
             return self.news.wait_for(lambda: self.drawn >= self.sent, seconds)
+
+    def keep(self, run: Run) -> None:
+        """Remembers the tab's run as it is now."""
+        with run.lock:
+            self.history.keep(run.id, run.experiment, run.state)
+
+    def compared(self) -> tuple[Summary, Summary] | None:
+        """The two runs that are compared, the one that goes on as it is now."""
+        run = self.run
+        if run is None:
+            return self.history.pair()
+        with run.lock:
+            return self.history.pair(self.history.look(run.id, run.experiment, run.state))

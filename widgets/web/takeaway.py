@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lab
 from lab import readiness
@@ -11,8 +13,11 @@ from lab.errors import ExperimentError, Problem
 from lab.experiment import Experiment, read_query
 from lab.state import RunState
 from widgets import figures, plain
-from widgets.web import text
+from widgets.web import history, text
 from widgets.web.limits import Limits
+
+if TYPE_CHECKING:
+    from widgets.web.session import Session
 
 MOST_QUERY = 4000
 """Characters of a link that are read; browsers and proxies cut longer ones."""
@@ -90,3 +95,25 @@ def _table(state: RunState, name: str) -> dict[str, Any]:
         "rows": rows[:MOST_ROWS],
         "left_out": table.left_out + len(rows[MOST_ROWS:]),
     }
+
+
+def table_file(session: Session, figure: str, step: int | None = None) -> str | None:
+    """The numbers behind one of the tab's charts as CSV, every row of them; None where there is nothing to say."""
+    run = session.run
+    if figure == "compare":
+        found = session.compared()
+        if found is None:
+            return None
+        columns, rows = history.table(*found)
+    elif run is None or figure not in figures.FIGURES:
+        return None
+    else:
+        with run.lock:
+            wanted = step if step is not None else session.step
+            # Of a run that goes on, the step on the screen may be gone; the last one is as good.
+            kept = wanted if wanted in run.state.spans else None
+            table = figures.table(run.state, figure, kept, whole=True)
+        columns, rows = table.columns, table.rows
+    file = io.StringIO()
+    csv.writer(file).writerows([columns, *rows])
+    return file.getvalue()

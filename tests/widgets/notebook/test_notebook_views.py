@@ -25,10 +25,11 @@ from widgets.notebook import (
     MemoryView,
     RankLog,
     TimelineView,
+    TrafficView,
     follow,
 )
 
-VIEWS = (LossView, TimelineView, GraphView, MemoryView, BusyView, BreakdownView, BucketView)
+VIEWS = (LossView, TimelineView, GraphView, MemoryView, BusyView, BreakdownView, BucketView, TrafficView)
 
 
 def threads() -> list[threading.Thread]:

@@ -10,6 +10,8 @@ TITLES = {
     "buckets": "Gradient buckets",
     "placement_graph": "Placement graph",
     "memory": "Memory",
+    "traffic": "Traffic matrix",
+    "compare": "Compare two runs",
 }
 CLOCKS = {"virtual": "simulated clock", "cuda": "CUDA events", "wall": "wall clock"}
 KINDS = {
@@ -101,3 +103,20 @@ PURPOSES = {
 BY_PURPOSE = "by purpose, step {step:,}"
 FULLEST = "the {count} fullest devices"
 OPERATIONS = "operations, in the order in which the host issued them"
+
+# -- traffic
+NO_TRAFFIC = "Nothing leaves its device"
+AS_RING = "all-reduce, as a ring carries it"
+FROM = "from"
+TO = "to"
+IN_COPIES = "{size}, copies: {count}"
+IN_RINGS = "{size} as a ring, all-reduces: {count}"
+BROUGHT = "{device} brought {size}"
+
+# -- two runs
+NO_TWO_RUNS = "No two runs yet"
+SMOOTHED_LOSS = "loss, smoothed"
+STEP_AXIS = "step"
+SHARE_OF_TIME = "share of each device's time"
+COMPARED = {"busy": "busy", "communicating": "communicates", "waiting": "waits"}
+LOSS_HOVER = "step %{{x:,}}, loss %{{y:.4f}}"

@@ -10,6 +10,8 @@ TITLES = {
     "buckets": "梯度桶",
     "placement_graph": "放置图",
     "memory": "内存",
+    "traffic": "通信矩阵",
+    "compare": "比较两次运行",
 }
 CLOCKS = {"virtual": "模拟时钟", "cuda": "CUDA 事件计时", "wall": "实际时钟"}
 KINDS = {
@@ -99,3 +101,20 @@ PURPOSES = {
 BY_PURPOSE = "按用途，第 {step:,} 步"
 FULLEST = "占用最多的 {count} 个设备"
 OPERATIONS = "操作，按主机发出的顺序"
+
+# -- traffic
+NO_TRAFFIC = "没有数据离开所在的设备"
+AS_RING = "全归约，按环形传输计"
+FROM = "发送方"
+TO = "接收方"
+IN_COPIES = "{size}，复制 {count} 次"
+IN_RINGS = "{size}，按环形计，全归约 {count} 次"
+BROUGHT = "{device} 提供 {size}"
+
+# -- two runs
+NO_TWO_RUNS = "还没有两次运行"
+SMOOTHED_LOSS = "损失（平滑）"
+STEP_AXIS = "步"
+SHARE_OF_TIME = "各设备时间的占比"
+COMPARED = {"busy": "忙碌", "communicating": "通信", "waiting": "等待"}
+LOSS_HOVER = "第 %{{x:,}} 步，损失 %{{y:.4f}}"

@@ -19,6 +19,10 @@ ALIVE_PATH = "parallel-lab/alive"
 """Where the browser says that the tab is still there."""
 RUN_PATH = "parallel-lab/run.json"
 """A tab's run, as a file to keep."""
+TABLE_PATH = "parallel-lab/table.csv"
+"""The numbers behind one of a tab's charts, as a file."""
+BENCH_SCRIPTS = ("common.js", "cards.js", "replay.js", "linking.js", "compare.js", "bench.js")
+"""Each may use what those before it define."""
 
 
 @functools.cache
@@ -41,6 +45,11 @@ def _words(language: languages.Language) -> dict[str, Any]:
 def bench() -> str:
     """The instruments' template: cards that the script fills."""
     return read("bench.html")
+
+
+def bench_script() -> str:
+    """What fills the cards."""
+    return "\n".join(read(name) for name in BENCH_SCRIPTS)
 
 
 def panel_script() -> str:

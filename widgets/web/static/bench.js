@@ -1,15 +1,9 @@
 // Applies the frames of widgets/web/frame.py to the instruments, in place: nothing is ever mounted anew.
-const at = (path) => new URL(path, document.baseURI).href;
-const find = (selector, root = element) => root.querySelector(selector);
 const config = { displayModeBar: false, displaylogo: false, responsive: false, doubleClick: "reset" };
+const wide = new Set(element.querySelectorAll("[data-figure].lab-wide"));
 const shown = {}; // figure -> revision on the screen
-let frame = null;
 let queued = false;
 let shownAs = "code"; // what the box to copy from shows
-
-const write = (node, text) => {
-  if (node && node.textContent !== text) node.textContent = text;
-};
 
 function applyText() {
   const status = find(".lab-status");
@@ -25,7 +19,7 @@ function applyText() {
   }
   write(find("[data-says]"), frame.says);
   write(find("[data-code]"), copied[shownAs]());
-  find("[data-steps]").hidden = frame.steps.length < 2;
+  offerSteps();
 }
 
 function applyList(list, items) {
@@ -47,56 +41,44 @@ function applyAlert() {
   write(find("[data-alert-traceback]"), alert.traceback);
 }
 
-function applyTable(card, table) {
-  const box = find("[data-table]", card);
-  if (!find("details", card).open || !table) return;
-  const key = JSON.stringify(table);
-  if (box.dataset.key === key) return;
-  box.dataset.key = key;
-  const rows = [table.columns, ...table.rows].map((cells, index) => {
-    const row = document.createElement("tr");
-    row.append(...cells.map((text) => Object.assign(document.createElement(index ? "td" : "th"), { textContent: text })));
-    return row;
-  });
-  const node = document.createElement("table");
-  node.append(...rows);
-  const note = Object.assign(document.createElement("p"), { textContent: table.note });
-  box.replaceChildren(node, note);
-}
-
 // Charts that stand side by side share the height of the taller, within reason.
 const tallest = 340;
 function applyHeights() {
-  const cards = [...element.querySelectorAll("[data-figure]")].filter((card) => frame.figures[card.dataset.figure]);
-  for (const card of cards) {
-    const row = cards.filter((other) => other.offsetTop === card.offsetTop);
-    const own = frame.figures[card.dataset.figure].height;
-    const others = Math.max(...row.map((other) => frame.figures[other.dataset.figure].height));
-    const height = `${Math.max(own, Math.min(others, tallest))}px`;
+  const standing = Object.values(cards).filter((card) => !card.hidden && card !== enlarged?.card);
+  const own = (card) => frame.figures[card.dataset.figure].height;
+  const rows = standing.map((card) => standing.filter((other) => other.offsetTop === card.offsetTop));
+  standing.forEach((card, index) => {
+    const height = `${Math.max(own(card), Math.min(Math.max(...rows[index].map(own)), tallest))}px`;
     const plot = find("[data-plot]", card);
     if (plot.style.height !== height) plot.style.height = height;
-  }
+  });
 }
 
 function applyFigures() {
-  // Which charts there are depends on the strategy.
-  for (const card of element.querySelectorAll("[data-figure]")) card.hidden = !frame.figures[card.dataset.figure];
+  // Which charts there are depends on the strategy, and on what the tab has run.
+  for (const [name, card] of Object.entries(cards)) card.hidden = !frame.cards.includes(name) || !frame.figures[name];
+  // None stands alone in half a row.
+  const halves = Object.values(cards).filter((card) => !card.hidden && !wide.has(card));
+  halves.forEach((card, index) => card.classList.toggle("lab-wide", index % 2 === 0 && index === halves.length - 1));
   applyHeights();
-  for (const card of element.querySelectorAll("[data-figure]")) {
-    const name = card.dataset.figure;
+  for (const [name, card] of Object.entries(cards)) {
+    if (card.hidden) continue;
+    applyTable(name);
+    if (name === "timeline" && standsStill()) continue;
     const figure = frame.figures[name];
-    if (!figure) continue;
-    applyTable(card, frame.tables[name]);
-    const key = `${frame.run}/${figure.revision}`;
+    const key = `${frame.run}/${frame.revisions[name]}`;
     if (shown[name] === key) continue;
-    shown[name] = key;
-    write(find("[data-subtitle]", card), figure.title);
     const plot = find("[data-plot]", card);
     if (!window.Plotly) {
       write(plot, parallelLab.word("no_plotly"));
       continue;
     }
+    const first = !shown[name];
+    shown[name] = key;
+    write(find("[data-subtitle]", card), figure.title);
     Plotly.react(plot, figure.data, figure.layout, config);
+    if (first) listen(name);
+    if (name === "timeline") readTimeline();
   }
 }
 
@@ -106,6 +88,7 @@ function apply() {
   applyText();
   applyAlert();
   applyFigures();
+  applyCompare();
   document.dispatchEvent(new CustomEvent("parallel-lab:frame", { detail: frame }));
   // The server sends the next frame when this one is on the screen.
   const note = new URLSearchParams({ token: frame.token, number: frame.number });
@@ -116,15 +99,18 @@ function apply() {
 
 function receive() {
   if (!props.value) return;
-  let came;
+  let news;
   try {
-    came = JSON.parse(props.value);
+    news = JSON.parse(props.value);
   } catch {
     return; // the initial value is no frame
   }
   // When one event ends, its last frame comes once more, after those of the next.
-  if (frame?.token === came.token && came.number <= frame.number) return;
-  frame = came;
+  if (frame?.token === news.token && news.number <= frame.number) return;
+  // A frame has what has changed since the one that was drawn last, or everything of another run.
+  const before = frame?.run === news.run ? frame : {};
+  const groups = { figures: { ...before.figures, ...news.figures }, tables: { ...before.tables, ...news.tables } };
+  frame = { ...before, ...news, ...groups };
   if (queued) return;
   queued = true;
   // A hidden tab gets no animation frames, so it draws nothing until it is looked at.
@@ -147,27 +133,14 @@ function beat() {
   }
 }
 
-parallelLab.fill(element);
 watch("value", receive);
 receive();
 
-for (const card of element.querySelectorAll("[data-figure]")) {
-  find("details", card).addEventListener("toggle", () => frame && applyTable(card, frame.tables[card.dataset.figure]));
-}
 const sizes = new ResizeObserver((entries) => {
   for (const { target } of entries) if (target._fullLayout) Plotly.Plots.resize(target);
 });
 element.querySelectorAll("[data-plot]").forEach((plot) => sizes.observe(plot));
 
-function move(by) {
-  const steps = frame?.steps ?? [];
-  if (!steps.length) return;
-  const now = steps.indexOf(Number((frame.figures.timeline.title.match(/step ([\d,]+)/)?.[1] ?? "").replaceAll(",", "")));
-  const next = steps[Math.min(steps.length - 1, Math.max(0, (now < 0 ? steps.length - 1 : now) + by))];
-  trigger("select", { step: next });
-}
-find("[data-earlier]").addEventListener("click", () => move(-1));
-find("[data-later]").addEventListener("click", () => move(1));
 document.addEventListener("parallel-lab:theme", (event) => trigger("select", { theme: event.detail }));
 
 const copied = {

@@ -75,6 +75,26 @@ BENCH = {
     "buckets_chart": "Gradient buckets",
     "others_saw": "What the other ranks saw",
     "memory_chart": "Memory",
+    "traffic_chart": "Traffic matrix",
+    "compare_chart": "Compare two runs",
+    "compare_first": "First run",
+    "compare_second": "Second run",
+    "compare_what": "What",
+    "compare_change": "Second : first",
+    "maximise": "Maximise",
+    "restore": "Back to its place (Esc)",
+    "save": "Save the chart",
+    "save_png": "Save as a picture (PNG)",
+    "save_svg": "Save as a drawing (SVG)",
+    "save_csv": "Save its table (CSV)",
+    "replay": "Moment in the step",
+    "play": "Play the step slowly",
+    "pause_play": "Hold",
+    "slowed": "{factor} times slower",
+    "follow": "Follow the run",
+    "step": "Step",
+    "choose_step": "Step that the timeline shows",
+    "nothing_now": "nothing",
     "loss": "Loss",
     "step_time": "Step time",
     "waiting": "Waiting",
@@ -128,6 +148,23 @@ PER_STEP = "per step, both ways"
 GRADIENTS = "of gradients per step and rank"
 SAMPLES = "{clock} · {pace:,.0f} samples/s"
 NOTHING_CROSSES = "nothing leaves its device"
+RUN_NUMBER = "Run {number}"
+OUTCOME = "Outcome"
+STATES = {
+    "starting": "starting",
+    "running": "running",
+    "paused": "paused",
+    "finished": "finished",
+    "stopped": "stopped",
+    "failed": "failed",
+}
+AFTER_STEPS = "{state}, {steps:,} steps"
+TEST_ACCURACY = "Test accuracy"
+CLOCK = "Clock"
+PACE = "Samples per second"
+BUSY = "{device} busy"
+BYTES_PER_STEP = "Crossing, per step"
+PEAK_MEMORY = "Peak memory"
 LEFT_OUT = "{count:,} more rows are left out."
 
 # -- status

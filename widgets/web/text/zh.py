@@ -89,6 +89,26 @@ BENCH = {
     "buckets_chart": "梯度桶",
     "others_saw": "其他 rank 看到的情况",
     "memory_chart": "内存",
+    "traffic_chart": "通信矩阵",
+    "compare_chart": "比较两次运行",
+    "compare_first": "第一次运行",
+    "compare_second": "第二次运行",
+    "compare_what": "项目",
+    "compare_change": "后者 : 前者",
+    "maximise": "放大",
+    "restore": "放回原处（Esc）",
+    "save": "保存图表",
+    "save_png": "保存为图片（PNG）",
+    "save_svg": "保存为矢量图（SVG）",
+    "save_csv": "保存表格（CSV）",
+    "replay": "步内的时刻",
+    "play": "慢速播放这一步",
+    "pause_play": "停住",
+    "slowed": "放慢 {factor} 倍",
+    "follow": "跟随运行",
+    "step": "第几步",
+    "choose_step": "时间线显示的步",
+    "nothing_now": "无",
     "loss": "损失",
     "step_time": "每步时间",
     "waiting": "等待",
@@ -141,6 +161,23 @@ PER_STEP = "每步，双向合计"
 GRADIENTS = "每步每个 rank 的梯度"
 SAMPLES = "{clock} · {pace:,.0f} 样本/秒"
 NOTHING_CROSSES = "没有数据离开所在设备"
+RUN_NUMBER = "运行 {number}"
+OUTCOME = "结果"
+STATES = {
+    "starting": "启动中",
+    "running": "运行中",
+    "paused": "已暂停",
+    "finished": "已完成",
+    "stopped": "已停止",
+    "failed": "失败",
+}
+AFTER_STEPS = "{state}，{steps:,} 步"
+TEST_ACCURACY = "测试准确率"
+CLOCK = "时钟"
+PACE = "每秒样本数"
+BUSY = "{device} 忙碌"
+BYTES_PER_STEP = "每步跨设备字节"
+PEAK_MEMORY = "内存峰值"
 LEFT_OUT = "另有 {count:,} 行未显示。"
 
 # -- status
