@@ -258,6 +258,7 @@ def _watch(experiment: Experiment, as_json: bool) -> int:
                 view.see(event)
         if not as_json:
             console.print(terminal.summary(running.state))
+            console.print(terminal.explanation(running.state))
         if running.state.status == "failed":
             typer.echo(terminal.failure_text(running.state), err=True)
             return FAILED

@@ -3,6 +3,7 @@
 Views read events and RunState; they never train.
 """
 
+from lab.terminal._explained import explanation
 from lab.terminal._run import device_table, failure_text, scaling_table, summary
 from lab.terminal._tables import devices_table, hardware_table, links_table, profile_table
 from lab.terminal._views import JsonView, LineView, LiveView, PipeConsole, View
@@ -18,6 +19,7 @@ __all__ = [
     "device_shares",
     "device_table",
     "devices_table",
+    "explanation",
     "failure_text",
     "hardware_table",
     "links_table",
