@@ -13,15 +13,16 @@ from __future__ import annotations
 import html
 import importlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import EllipsisType
+from types import EllipsisType, MappingProxyType
 from typing import Any, Literal
 
 from lab.errors import LabError, did_you_mean
 
 MODULES = {
     "00": "tour",
+    "01": "one_device",
 }
 """Number of a notebook -> the file with its checks."""
 MIME = "application/vnd.parallel-lab.verdict+json"
@@ -130,8 +131,12 @@ class _NotWrittenError(Exception):
     """The answer is a function whose body is still to be written."""
 
 
-def call(function: Any, *arguments: Any) -> Any:
-    """Calls the reader's function. One that is not written yet, or that raises, ends the check with a sentence."""
+def call(function: Any, *arguments: Any, hints: Mapping[type[Exception], str] = MappingProxyType({})) -> Any:
+    """Calls the reader's function. One that is not written yet, or that raises, ends the check with a sentence.
+
+    Args:
+        hints: what to say besides, by the type of the error.
+    """
     if not callable(function):
         raise Wrong(f"a function is asked for, and this is {_shown(function)}")
     try:
@@ -139,12 +144,19 @@ def call(function: Any, *arguments: Any) -> Any:
     except LabError as error:
         raise _AnswerError(str(error)) from error
     except Exception as error:
-        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-        where = f', in line {lines[0].lineno} of your cell ("{lines[0].line}")' if lines and lines[0].line else ""
-        raise _AnswerError(f"{type(error).__name__}: {error}{where}") from error
+        where = _place(error)
+        hint = "".join(f". {text}" for kind, text in hints.items() if isinstance(error, kind))
+        raise _AnswerError(f"{type(error).__name__}: {error}{where}{hint}") from error
     if value is ...:
         raise _NotWrittenError
     return value
+
+
+def _place(error: Exception) -> str:
+    """The last line of the reader's own cell on the way to the error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename != __file__ and "site-packages" not in frame.filename]
+    return f', in line {own[-1].lineno} of your cell, "{own[-1].line}"' if own and own[-1].line else ""
 
 
 def _find(name: str) -> _Exercise:
