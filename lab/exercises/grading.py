@@ -23,6 +23,8 @@ from lab.errors import LabError, did_you_mean
 MODULES = {
     "00": "tour",
     "01": "one_device",
+    "02": "data_parallelism",
+    "03": "ddp_inside",
 }
 """Number of a notebook -> the file with its checks."""
 MIME = "application/vnd.parallel-lab.verdict+json"
@@ -112,7 +114,7 @@ def check(name: str, *answer: Any) -> Verdict:
         return Verdict(name, "blank", found.todo)
     try:
         return Verdict(name, "right", found.grade(*answer))
-    except _NotWrittenError:
+    except NotWrittenError:
         return Verdict(name, "blank", found.todo)
     except Wrong as wrong:
         return Verdict(name, "wrong", str(wrong))
@@ -127,7 +129,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_exercises))
 
 
-class _NotWrittenError(Exception):
+class NotWrittenError(Exception):
     """The answer is a function whose body is still to be written."""
 
 
@@ -148,7 +150,7 @@ def call(function: Any, *arguments: Any, hints: Mapping[type[Exception], str] = 
         hint = "".join(f". {text}" for kind, text in hints.items() if isinstance(error, kind))
         raise _AnswerError(f"{type(error).__name__}: {error}{where}{hint}") from error
     if value is ...:
-        raise _NotWrittenError
+        raise NotWrittenError
     return value
 
 

@@ -20,9 +20,7 @@ def mend(answer: Any) -> str:
     if not isinstance(net, nn.Module):
         raise Wrong(f"give the class of the net; what it makes is a {type(net).__name__}, not an nn.Module")
     images = torch.randn(16, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    missing = (
-        "Python looks a name up only when the line runs, so the class could be defined. What is F short for?"
-    )
+    missing = "Python looks a name up only when the line runs, so the class could be defined. What is F short for?"
     scores = call(net, images, hints={NameError: missing})
     if not isinstance(scores, Tensor) or scores.shape != (16, 10):
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
