@@ -17,7 +17,7 @@ def update(answer: Any) -> str:
     """theta - eta * mean of the gradients."""
     for ranks in (2, 1, 5):
         made = torch.Generator().manual_seed(ranks)
-        theta, before = torch.randn(2, 3, generator=made).double().requires_grad_(), None
+        theta = torch.randn(2, 3, generator=made).double().requires_grad_()
         before = theta.detach().clone()
         gradients = [torch.randn(2, 3, generator=made).double() for _ in range(ranks)]
         with torch.no_grad():
@@ -68,7 +68,7 @@ def unequal(answer: Any) -> str:
 
 def _gradient(net: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Of the mean loss, for the weights."""
-    (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(net(inputs), targets), [net.weight])
+    (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(net(inputs), targets), list(net.parameters())[:1])
     return gradient
 
 

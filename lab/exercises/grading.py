@@ -15,6 +15,7 @@ import importlib
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import EllipsisType, MappingProxyType
 from typing import Any, Literal
 
@@ -25,10 +26,14 @@ MODULES = {
     "01": "one_device",
     "02": "data_parallelism",
     "03": "ddp_inside",
+    "04": "model_parallelism",
 }
 """Number of a notebook -> the file with its checks."""
 MIME = "application/vnd.parallel-lab.verdict+json"
 """Of a verdict in a notebook's output, for those who count."""
+
+_LAB = str(Path(__file__).parents[1])
+"""Code of the lab itself, through which a reader's call may go."""
 
 Grade = Callable[..., str]
 """Looks at an answer; returns what it shows, or raises Wrong."""
@@ -157,7 +162,7 @@ def call(function: Any, *arguments: Any, hints: Mapping[type[Exception], str] = 
 def _place(error: Exception) -> str:
     """The last line of the reader's own cell on the way to the error."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename != __file__ and "site-packages" not in frame.filename]
+    own = [each for each in frames if "site-packages" not in each.filename and not each.filename.startswith(_LAB)]
     return f', in line {own[-1].lineno} of your cell, "{own[-1].line}"' if own and own[-1].line else ""
 
 
