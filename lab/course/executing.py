@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-CELL_SECONDS = 60.0
+CELL_SECONDS = 120.0
+"""A cell of the short form takes a few seconds; on a machine that is busy with other things, several times as long."""
 LONG_CELL_SECONDS = 1800.0
 
 
