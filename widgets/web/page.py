@@ -12,6 +12,7 @@ import gradio as gr
 
 from lab.experiment import Experiment
 from widgets.web import static, text
+from widgets.web.blocks import LeanBlocks
 from widgets.web.controls import Controls, words
 from widgets.web.handlers import BUTTONS, Handlers
 from widgets.web.sessions import Sessions
@@ -29,7 +30,7 @@ browser sent them, for the form to check: Gradio would answer some that the page
 def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
     """The page that opens on `default`; the tabs' runs live in `sessions`."""
     do = Handlers(default, sessions)
-    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
+    with LeanBlocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
         theme, query, language = (gr.Textbox(visible=False) for _ in range(3))
         with gr.Row(elem_id="lab-head"):
             head = gr.HTML(static.read("head.html"), elem_id="lab-brand", js_on_load=static.read("head.js"))
