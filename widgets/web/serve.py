@@ -136,7 +136,7 @@ def serving(
                 _app=app,
                 theme=gr.themes.Base(font=SYSTEM_FONTS, font_mono=SYSTEM_MONO, radius_size="md"),
                 css=static.css(),
-                head=f"<script>{static.early()}</script>",
+                head=static.head(),
             )
         gate.open = True
         _cut_vanished(blocks)

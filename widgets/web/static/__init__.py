@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from importlib import resources
 from typing import Any
 
@@ -31,10 +32,17 @@ def read(name: str) -> str:
     return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
+def head() -> str:
+    """What the document's head has before anything is drawn. Gradio gives the rules of `css` more weight than they
+    have; those of projector mode stand here, to be stronger."""
+    return f"<script>{early()}</script><style>{read('projector.css')}</style>"
+
+
 def early() -> str:
-    """What the document's head runs before anything is drawn: light or dark, and the words of every language."""
+    """What the document's head runs: light or dark, the words, and projector mode."""
     tables = {each: _words(each) for each in languages.LANGUAGES}
-    return f"{read('early.js')}\nconst parallelLabWords = {json.dumps(tables, ensure_ascii=False)};\n{read('words.js')}"
+    words = f"const parallelLabWords = {json.dumps(tables, ensure_ascii=False)};"
+    return "\n".join((read("early.js"), words, read("words.js"), read("projector.js")))
 
 
 def _words(language: languages.Language) -> dict[str, Any]:
@@ -58,10 +66,11 @@ def panel_script() -> str:
 
 
 def css() -> str:
-    """The page's stylesheet, with the figures' colours as variables."""
-    return (
-        _variables("light", ":root") + _variables("dark", ".dark") + read("page.css") + read("bench.css") + board.css()
-    )
+    """The page's stylesheet, with the figures' colours as variables. All type grows with `--lab-type`, which projector
+    mode sets."""
+    sheets = read("page.css") + read("bench.css") + board.css()
+    sheets = re.sub(r"((?:font-size|text-size|font):[^;}]*?)\b([\d.]+)px", r"\1calc(\2px * var(--lab-type))", sheets)
+    return _variables("light", ":root") + _variables("dark", ".dark") + sheets
 
 
 def _variables(theme: Theme, selector: str) -> str:
@@ -70,6 +79,7 @@ def _variables(theme: Theme, selector: str) -> str:
         "card": palette.card,
         "ink": palette.ink,
         "soft": palette.soft,
+        "quiet": palette.soft,
         "line": palette.line,
         "track": palette.track,
         "accent": palette.accent,

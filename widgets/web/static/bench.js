@@ -45,7 +45,7 @@ function applyAlert() {
 const tallest = 340;
 function applyHeights() {
   const standing = Object.values(cards).filter((card) => !card.hidden && card !== enlarged?.card);
-  const own = (card) => frame.figures[card.dataset.figure].height;
+  const own = (card) => parallelLab.room(frame.figures[card.dataset.figure].height);
   const rows = standing.map((card) => standing.filter((other) => other.offsetTop === card.offsetTop));
   standing.forEach((card, index) => {
     const height = `${Math.max(own(card), Math.min(Math.max(...rows[index].map(own)), tallest))}px`;
@@ -76,7 +76,8 @@ function applyFigures() {
     const first = !shown[name];
     shown[name] = key;
     write(find("[data-subtitle]", card), figure.title);
-    Plotly.react(plot, figure.data, figure.layout, config);
+    const { data, layout } = parallelLab.drawn(figure);
+    Plotly.react(plot, data, layout, config);
     if (first) listen(name);
     if (name === "timeline") readTimeline();
   }
@@ -135,6 +136,11 @@ function beat() {
 
 watch("value", receive);
 receive();
+
+document.addEventListener("parallel-lab:projector", () => {
+  for (const name of Object.keys(shown)) shown[name] = "to be drawn anew";
+  if (frame) applyFigures();
+});
 
 const sizes = new ResizeObserver((entries) => {
   for (const { target } of entries) if (target._fullLayout) Plotly.Plots.resize(target);

@@ -111,6 +111,7 @@ BENCH = {
     "traceback": "Where the rank was",
     "theme": "Light or dark",
     "language": "Language",
+    "projector": "Larger, for a projector",
     "no_plotly": "The charts could not be loaded. Reload the page.",
 }
 FIELDS = {

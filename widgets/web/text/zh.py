@@ -125,6 +125,7 @@ BENCH = {
     "traceback": "该 rank 停在哪里",
     "theme": "浅色或深色",
     "language": "语言",
+    "projector": "放大显示，适合投影",
     "no_plotly": "图表无法加载，请重新加载页面。",
 }
 FIELDS = {
