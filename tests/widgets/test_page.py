@@ -215,10 +215,10 @@ def test_the_page_names_no_other_host() -> None:
         assert "http" not in content
 
 
-def test_every_colour_variable_is_defined() -> None:
+def test_every_variable_of_the_stylesheets_is_defined() -> None:
     import re
 
-    css = static.css()
+    css = static.css() + static.head()
     used = set(re.findall(r"var\((--lab-[\w-]+)\)", css))
     defined = set(re.findall(r"(--lab-[\w-]+):", css)) | {
         f"--lab-{name}" for name in ("device", "nth", "lines", "thick")
