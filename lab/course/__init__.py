@@ -12,6 +12,7 @@ The notebooks themselves are found and copied by `lab.course.files`.
 
 from __future__ import annotations
 
+from lab.course.clock import milliseconds
 from lab.course.settings import LONG_VARIABLE, devices, length, long_form
 
-__all__ = ["LONG_VARIABLE", "devices", "length", "long_form"]
+__all__ = ["LONG_VARIABLE", "devices", "length", "long_form", "milliseconds"]

@@ -12,12 +12,13 @@ LONG_VARIABLE = "PARALLEL_LAB_LONG"
 """An environment variable: with 1, notebooks train for whole epochs."""
 
 
-def devices(count: int, hardware: str = "auto") -> tuple[str, ...]:
+def devices(count: int, hardware: str = "auto", **virtual: Any) -> tuple[str, ...]:
     """Names of `count` devices to train on. Virtual ones are made in this process, so that a cell can use them.
 
     Args:
         hardware: `auto` takes this machine's GPUs where there are enough of them and virtual GPUs otherwise, `virtual`
             and `gpu` insist on one kind, and a list such as `cuda:1,cuda:3` names them.
+        virtual: what the virtual ones are like, as `vgpu.enable` takes it; real ones are what they are.
 
     Raises:
         DeviceError: for a count below 1, a word that says nothing, or GPUs that are not here.
@@ -25,7 +26,7 @@ def devices(count: int, hardware: str = "auto") -> tuple[str, ...]:
     if count < 1:
         raise DeviceError(f"{count} devices are none to train on: ask for at least 1")
     if ":" in hardware:
-        return _named(count, hardware)
+        return _named(count, hardware, virtual)
     if hardware not in HARDWARE:
         allowed = "'auto', 'virtual', 'gpu', or names such as 'cuda:0,cuda:1'"
         raise DeviceError(f"HARDWARE = {hardware!r} is not one of {allowed}{did_you_mean(hardware, HARDWARE)}")
@@ -37,7 +38,7 @@ def devices(count: int, hardware: str = "auto") -> tuple[str, ...]:
             f"this notebook wants {count} GPU{'s' if count > 1 else ''} and torch finds {here}: "
             f"HARDWARE = 'auto' takes virtual GPUs where there are too few"
         )
-    return _virtual(count)
+    return _virtual(count, virtual)
 
 
 def length(*, steps: int, epochs: int = 1) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def long_form() -> bool:
     return os.environ.get(LONG_VARIABLE, "").strip().lower() in ("1", "true", "yes")
 
 
-def _named(count: int, hardware: str) -> tuple[str, ...]:
+def _named(count: int, hardware: str, settings: dict[str, Any]) -> tuple[str, ...]:
     names = tuple(name.strip() for name in hardware.split(",") if name.strip())
     if len(names) < count:
         raise DeviceError(f"this notebook wants {count} devices and HARDWARE = {hardware!r} names {len(names)}")
@@ -63,14 +64,14 @@ def _named(count: int, hardware: str) -> tuple[str, ...]:
             raise DeviceError(f"{name!r} is not here: torch finds {here} GPUs")
     virtual = [int(name.partition(":")[2]) for name in names[:count] if name.startswith("vgpu")]
     if virtual:
-        _virtual(max(virtual) + 1)
+        _virtual(max(virtual) + 1, settings)
     return names[:count]
 
 
-def _virtual(count: int) -> tuple[str, ...]:
+def _virtual(count: int, settings: dict[str, Any]) -> tuple[str, ...]:
     from lab import vgpu
 
-    vgpu.enable(devices=count)
+    vgpu.enable(devices=count, **settings)
     return tuple(f"vgpu:{index}" for index in range(count))
 
 

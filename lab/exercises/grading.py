@@ -27,6 +27,11 @@ MODULES = {
     "02": "data_parallelism",
     "03": "ddp_inside",
     "04": "model_parallelism",
+    "05": "microbatches",
+    "06": "both_together",
+    "07": "what_is_hard",
+    "08": "memory",
+    "09": "choosing",
 }
 """Number of a notebook -> the file with its checks."""
 MIME = "application/vnd.parallel-lab.verdict+json"

@@ -1,0 +1,298 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,text//py:percent
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 07 · What is hard: links, load, and ranks that fail
+#
+# **What you will see.** Why a copy of few bytes costs as much as a copy of many, why all ranks are as slow as the slowest,
+# and what it looks like when a rank dies, hangs, or computes nonsense. You break things on purpose, and read who is to blame.
+#
+# **Time:** 40 minutes. **You need:** notebooks 03 and 04.
+
+# %% tags=["setup"]
+# On Colab this installs the lab and lets its widgets work. Everywhere else it does nothing.
+try:
+    from google.colab import output
+except ImportError:
+    pass
+else:
+    # %pip install -q parallel-lab
+    output.enable_custom_widget_manager()
+
+# %%
+import torch
+
+import lab
+from lab import course
+from lab.breakdown import of_rank
+from lab.exercises import check
+from widgets.notebook import Curves, LabPanel, Predict
+
+# %load_ext widgets.notebook
+
+HARDWARE = "auto"
+devices = course.devices(3, HARDWARE, timing="modelled")
+length = course.length(steps=60, epochs=1)  # short; whole epochs when the environment has PARALLEL_LAB_LONG=1
+devices
+
+# %% [markdown]
+# ## 1. A link: latency and bandwidth
+#
+# A copy from one device to another takes
+#
+# $$t = \text{latency} + \frac{\text{bytes}}{\text{bandwidth}}$$
+#
+# The latency is the time until the first byte arrives. It is paid for each copy, however small.
+
+# %% [markdown]
+# ## Predict
+
+# %%
+times = Predict("A copy of 100 kB takes how many times as long as one of 1 kB?", unit="times")
+times
+
+
+# %%
+def copy_ms(size):
+    """Milliseconds for a copy of `size` bytes between the first two devices."""
+    tensor = torch.zeros(size // 4, device=devices[0])
+    return course.milliseconds(lambda: tensor.to(devices[1]), devices, times=4)
+
+
+sizes = [10**3, 10**4, 10**5, 10**6, 10**7]
+took = [copy_ms(size) for size in sizes]
+for size, ms in zip(sizes, took):
+    print(f"{size:>10,} bytes: {ms:7.3f} ms, that is {size / ms / 1e6:.3f} GB/s")
+
+# %%
+times.reveal(took[2] / took[0])
+
+# %%
+Curves("A copy between two devices", sizes, {"measured": took}, "bytes", "ms", log_x=True, log_y=True)
+
+# %% [markdown]
+# On the left the line is flat: there you pay for latency. On the right it rises: there you pay for bytes. The two largest
+# copies give the bandwidth, the smallest one the latency. Where both cost the same, the line bends.
+
+# %%
+bandwidth = (sizes[-1] - sizes[-2]) / (took[-1] - took[-2])  # bytes per ms
+latency = took[0] - sizes[0] / bandwidth
+print(f"bandwidth {bandwidth / 1e6:.2f} GB/s, latency {latency * 1e3:.0f} µs")
+print(f"below {latency * bandwidth:,.0f} bytes, most of the time is latency")
+
+# %% [markdown]
+# So one copy of many bytes is better than many copies of few. That is why DDP puts gradients into **buckets**.
+
+# %% [markdown]
+# ## 2. Uneven load
+#
+# In a pipeline, the slowest stage sets the pace. Two placements of the same net, with 4 microbatches:
+
+# %%
+placements = {
+    "conv1 | the rest": {"conv1": devices[0], "*": devices[1]},
+    "all but fc2 | fc2": {"fc2": devices[1], "*": devices[0]},
+}
+for name, placement in placements.items():
+    run = lab.start(
+        lab.Experiment(
+            strategy="model_parallel",
+            devices=devices[:2],
+            placement=placement,
+            microbatches=4,
+            batch_size=256,
+            timing="modelled",
+            steps=4,
+        )
+    )
+    run.result()
+    shares = [run.state.shares(device) for device in devices[:2]]
+    work = [sum(share.get(kind, 0) for kind in ("forward", "backward", "optimizer")) for share in shares]
+    print(f"{name}: {run.state.step_seconds * 1e3:.1f} ms a step, the devices compute {work[0]:.0%} and {work[1]:.0%}")
+
+# %% [markdown]
+# Counting layers or parameters does not balance a pipeline. Time does: `placement="auto"` goes by it.
+
+# %% [markdown]
+# ## 3. A straggler
+#
+# Now three ranks share each batch. After 20 steps, rank 1 becomes three times as slow, as a device does that gets too hot,
+# or has to share with another program.
+
+# %%
+slower = Predict(
+    "Rank 1 takes three times as long to compute. What happens to rank 0?",
+    kind="choice",
+    options=["it goes on as fast", "its steps take longer", "it takes over some of the work"],
+)
+slower
+
+# %% [markdown]
+# ## The experiment
+#
+# Press **Run**. Watch the timeline and the breakdown: who computes, and who waits? The log at the end has a line for each
+# rank.
+
+# %%
+healthy = lab.Experiment(
+    strategy="ddp",
+    devices=devices,
+    world_size=3,
+    batch_size=192,
+    timing="modelled",
+    **length,
+)
+panel = LabPanel(healthy.replace(faults=["straggle:1:20:3"]), show=("timeline", "breakdown", "loss", "log"))
+panel
+
+# %% [markdown]
+# While a run goes on, you can do the same by hand: `panel.run.inject("straggle:2:0:5")`.
+
+# %% [markdown]
+# ## What happened, in numbers
+
+# %%
+panel.finished()
+
+before, after = (lab.start(healthy.replace(faults=faults, epochs=1, steps=20)) for faults in ([], ["straggle:1:0:3"]))
+for name, run in {"all are well": before, "rank 1 straggles": after}.items():
+    run.result()
+    print(f"{name}: {run.state.step_seconds * 1e3:.2f} ms a step")
+    for rank in range(3):
+        spent = of_rank(run.state, rank)
+        print(
+            f"    rank {rank}: computes {spent.busy:.0%}, communicates {spent.communicating:.0%}, waits {spent.waiting:.0%}"
+        )
+print()
+print(after.state.straggler)
+
+# %%
+ratio = after.state.step_seconds / before.state.step_seconds
+slower.reveal("its steps take longer" if ratio > 1.2 else "it goes on as fast")
+
+# %% [markdown]
+# Nobody did anything wrong, and yet all are slow: an all-reduce ends when the last rank has brought its gradients. Look for
+# the rank that waits **least**. It is the one that the others wait for.
+
+# %% [markdown]
+# ## 4. A rank that fails
+#
+# Four ways to fail, one after another, each in rank 1 before its step 5.
+#
+# | fault | what happens |
+# |---|---|
+# | `kill` | the process is gone, as when the system runs out of memory |
+# | `hang` | it stops computing, but stays alive |
+# | `nan` | its gradients become NaN |
+# | `skip` | it forgets one all-reduce, and goes on |
+
+# %%
+loudest = Predict(
+    "Rank 1 is killed. Who reports an error by itself?",
+    kind="choice",
+    options=["rank 1", "ranks 0 and 2", "all of them"],
+)
+loudest
+
+# %%
+failures = {}
+for fault in ("kill", "hang", "nan", "skip"):
+    experiment = lab.Experiment(
+        strategy="ddp", world_size=3, batch_size=48, steps=40, timeout_s=3, faults=[f"{fault}:1:5"]
+    )
+    run = lab.start(experiment)
+    run.wait()
+    failures[fault] = run.state.failures
+    print(f"{fault}:")
+    for failure in run.state.failures:
+        print("   ", "ROOT CAUSE" if failure.primary else "follows   ", failure.cause)
+
+# %%
+reported = [failure.rank for failure in failures["kill"] if "lost the others" in failure.cause]
+loudest.reveal("ranks 0 and 2" if reported == [0, 2] else "all of them")
+
+# %% [markdown]
+# A process that is killed says nothing. The *others* raise errors, about connections, and those errors are what you find at
+# the end of a long log. So never trust the loudest rank:
+#
+# - **killed**: somebody's process is missing. Look at exit codes, and at the memory.
+# - **hangs**: somebody did not come to where the others wait. Look at its stack.
+# - **NaN**: after one all-reduce, all ranks have it. Look at the gradients *before* the average.
+# - **skipped**: PyTorch raises no error. The copies are not equal any more, and training would go on, wrong. Compare
+#   checksums of the parameters, as the lab does.
+
+# %% [markdown]
+# ## In plain PyTorch
+#
+# The same with a live group of processes. Rank 1 raises an error of its own; the others wait in an all-reduce for it. (The
+# error below is meant to be.)
+
+# %%
+# %ranks start 3
+
+# %% tags=["raises-exception"]
+# %%ranks --timeout 20
+import torch
+import torch.distributed as dist
+
+x = torch.tensor([float(rank)])
+if rank == 1:
+    raise ValueError("my disk is full")
+dist.all_reduce(x)
+
+# %% [markdown]
+# The first line names rank 1 and its own error; what the others saw follows from it. They keep their variables:
+
+# %%
+# %%ranks
+dist.all_reduce(x)
+print(x)
+
+# %%
+# %ranks stop
+
+# %% [markdown]
+# ## Exercise
+#
+# With a thousand devices, something fails every day. So long runs write **checkpoints**, and go on from the last one.
+#
+# Write `save` and `load`. `save` writes a file. `load` puts everything back into a *new* net and a *new* optimizer, and
+# returns the step to go on with. A run with a break must give the same parameters as one without.
+
+
+# %% tags=["exercise"] name="07-resume"
+def save(path, net, optimizer, step):
+    """Writes all that is needed to go on with `step`."""
+    return ...  # in place of this line
+
+
+def load(path, net, optimizer):
+    """Puts it back, and returns the step."""
+    return ...  # in place of this line
+
+
+# %%
+check("07-resume", save, load)
+
+# %% [markdown]
+# ## Where to read on
+#
+# - **08** is about the other limit: memory.
+# - `lab.faults` lists all faults; `parallel-lab run --strategy ddp --faults hang:1:5` does it in a terminal.
+# - PyTorch's `torchrun` starts ranks again after a failure:
+#   <https://docs.pytorch.org/docs/stable/elastic/run.html>
+# - Dean and Barroso, *The Tail at Scale* (2013), on why the slowest of many is so slow:
+#   <https://research.google/pubs/the-tail-at-scale/>
