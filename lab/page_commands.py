@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import lab
 from lab.exit_codes import BAD_INPUT, FAILED, as_exit_codes
 
 if TYPE_CHECKING:
@@ -33,8 +32,10 @@ def demo(
 
 
 def _opening() -> Experiment:
-    """What the page opens on."""
-    return lab.Experiment(strategy="model_parallel", placement={"conv1": "vgpu:0", "*": "vgpu:1"}, epochs=1)
+    """What the page opens on: a preset, so that it says what to watch."""
+    from widgets.web import presets
+
+    return presets.all_presets()["naive"].experiment
 
 
 @contextmanager

@@ -387,7 +387,10 @@ class TestDemo:
 
     def test_the_default_experiment(self, page: dict[str, Any]) -> None:
         assert invoke("demo", "--no-browser").exit_code == 0
-        experiment = Experiment(strategy="model_parallel", placement={"conv1": "vgpu:0", "*": "vgpu:1"}, epochs=1)
+        placement = {"conv1": "vgpu:0", "*": "vgpu:1"}
+        experiment = Experiment(
+            strategy="model_parallel", placement=placement, epochs=1, batch_size=128, timing="modelled"
+        )
         assert page == {"experiment": experiment, "host": "127.0.0.1", "port": None, "open_browser": False}
 
     def test_an_address_that_is_taken(self, page: dict[str, Any]) -> None:

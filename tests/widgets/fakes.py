@@ -26,6 +26,8 @@ class FakeRun:
         self.closed = threading.Event()
         self.stops = 0
         self.steps = 0
+        self.pauses_s: list[float] = []
+        self.injected: list[str] = []
         self._waits_left = ends
         self._changed = threading.Condition(self.lock)
 
@@ -41,6 +43,12 @@ class FakeRun:
 
     def step(self) -> None:
         self.steps += 1
+
+    def change(self, *, pause_s: float) -> None:
+        self.pauses_s.append(pause_s)
+
+    def inject(self, fault: str) -> None:
+        self.injected.append(fault)
 
     def tell(self, events: Iterable[Event]) -> None:
         """Something happens in the run."""

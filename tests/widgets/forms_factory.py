@@ -25,7 +25,16 @@ VALUES: dict[str, Any] = {
     "ranks": 2,
     "each": "cpu",
     "bucket_mb": 0.05,
-    "trouble": "none",
+    "trouble": "straggle",
+    "trouble_rank": 1,
+    "planned": False,
+    "per_rank": 2,
+    "data": "mnist",
+    "dtype": "float32",
+    "hardware": "classroom",
+    "link": "own",
+    "topology": "pairs",
+    "memory_mb": None,
 }
 
 

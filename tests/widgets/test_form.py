@@ -13,8 +13,10 @@ from lab.errors import ExperimentError
 from lab.experiment import Experiment
 from tests.widgets import events_factory as factory
 from tests.widgets.forms_factory import DEFAULT, form
-from widgets.web import form as forms
 from widgets.web import text
+from widgets.web.form import CONTROLS
+from widgets.web.form_values import each_of, values
+from widgets.web.offers import TROUBLE_STEP
 
 
 def test_the_form_of_the_default_is_the_default() -> None:
@@ -22,16 +24,15 @@ def test_the_form_of_the_default_is_the_default() -> None:
 
 
 def test_fields_without_a_control_keep_the_default() -> None:
-    default = DEFAULT.replace(optimizer="adam", memory_mb=500.0)
+    default = DEFAULT.replace(optimizer="adam", timing="modelled")
     experiment = form(lr=0.001).experiment(default)
-    assert (experiment.optimizer, experiment.memory_mb, experiment.lr) == ("adam", 500.0, 0.001)
+    assert (experiment.optimizer, experiment.timing, experiment.lr) == ("adam", "modelled", 0.001)
 
 
 def test_the_page_reads_no_file(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('base = "t4"\n', encoding="utf-8")
-    default = DEFAULT.replace(hardware=str(tmp_path / "mine.toml"))
     with pytest.raises(ExperimentError) as caught:
-        form(lr=0).experiment(default)
+        form(lr=0, hardware=str(tmp_path / "mine.toml")).experiment(DEFAULT)
     assert {problem.field: problem.message for problem in caught.value.problems}.keys() == {"hardware", "lr"}
     assert "files are not read by the page" in str(caught.value)
 
@@ -113,36 +114,66 @@ class TestRanks:
         assert (experiment.world_size, experiment.devices, experiment.placement) == (4, ("cpu",), None)
         assert (experiment.bucket_cap_mb, experiment.microbatches, experiment.faults) == (0.02, 2, ())
 
-    @pytest.mark.parametrize(("each", "count", "placement"), [("vgpu", 3, None), ("split", 6, "even")])
-    def test_ranks_have_virtual_gpus_of_their_own(self, each: str, count: int, placement: str | None) -> None:
-        experiment = form(strategy="ddp", ranks=3, each=each, batch_size=63).experiment(DEFAULT)
-        assert experiment.devices == tuple(f"vgpu:{index}" for index in range(count))
-        assert experiment.placement == placement
+    def test_ranks_have_virtual_gpus_of_their_own(self) -> None:
+        experiment = form(strategy="ddp", ranks=8, each="vgpu").experiment(DEFAULT)
+        assert experiment.devices == tuple(f"vgpu:{index}" for index in range(8))
+        assert experiment.placement is None
 
-    def test_every_trouble_of_the_lab_is_offered_and_goes_to_rank_1(self) -> None:
-        assert set(text.TROUBLES) == {"none", *faults.KINDS}
+    def test_layers_are_placed_on_the_devices_of_every_rank(self) -> None:
+        chosen = {"conv1": "vgpu:2", "conv2": "vgpu:0", "fc1": "vgpu:0", "fc2": "vgpu:1"}
+        split = form(strategy="ddp", ranks=2, each="split", per_rank=3, panel={"chosen": chosen})
+        experiment = split.experiment(DEFAULT)
+        assert experiment.devices == tuple(f"vgpu:{index}" for index in range(6))
+        assert experiment.placement == {"conv1": "vgpu:2", "fc2": "vgpu:1", "*": "vgpu:0"}
+        board = split.board(DEFAULT)
+        assert board is not None
+        assert (board["chosen"], board["fixed"], board["can_add"], board["removable"]) == (
+            chosen,
+            False,
+            True,
+            "vgpu:2",
+        )
+        assert [device["name"] for device in board["devices"]] == ["vgpu:0", "vgpu:1", "vgpu:2"]
+
+    def test_every_trouble_of_the_lab_is_offered_for_every_rank(self) -> None:
+        assert set(text.TROUBLES) == set(faults.KINDS)
         for kind in faults.KINDS:
-            experiment = form(strategy="ddp", trouble=kind).experiment(DEFAULT)
-            assert [str(fault) for fault in experiment.faults] == [f"{kind}:1:{forms.TROUBLE_STEP}"]
+            chosen = form(strategy="ddp", trouble=kind, trouble_rank=0, planned=True)
+            assert [str(fault) for fault in chosen.experiment(DEFAULT).faults] == [f"{kind}:0:{TROUBLE_STEP}"]
+            assert chosen.fault() == f"{kind}:0"
+            assert form(strategy="ddp", trouble=kind).experiment(DEFAULT).faults == ()
+
+    def test_trouble_that_was_opened_stays_as_it_was_while_it_is_not_changed(self) -> None:
+        opened = Experiment(strategy="ddp", faults=["straggle:1:7:3", "delay:0:9"])
+        assert form(strategy="ddp", planned=True).experiment(opened).faults == opened.faults
+        other = form(strategy="ddp", planned=True, trouble_rank=0).experiment(opened)
+        assert [str(fault) for fault in other.faults] == [f"straggle:0:{TROUBLE_STEP}"]
 
     def test_other_strategies_ignore_what_only_ranks_need(self) -> None:
-        experiment = form(ranks=9, each="x", bucket_mb=None, trouble="x").experiment(DEFAULT)
+        experiment = form(ranks=9, each="x", bucket_mb=None, trouble="x", planned=True).experiment(DEFAULT)
         assert experiment == DEFAULT
 
     @pytest.mark.parametrize(
         ("changes", "field"),
         [
-            ({"ranks": 5}, "world_size"),
+            ({"ranks": 9}, "world_size"),
             ({"ranks": 10_000}, "world_size"),
             ({"ranks": 0}, "world_size"),
             ({"ranks": "two"}, "world_size"),
             ({"ranks": None}, "world_size"),
             ({"ranks": 3}, "batch_size"),
-            ({"ranks": 1, "trouble": "kill"}, "faults"),
+            ({"ranks": 1, "planned": True}, "faults"),
             ({"each": ["cpu"]}, "devices"),
             ({"each": "../etc"}, "devices"),
-            ({"trouble": "kill:0:0"}, "faults"),
-            ({"trouble": {}}, "faults"),
+            ({"trouble": "kill:0:0", "planned": True}, "faults"),
+            ({"trouble": {}, "planned": True}, "faults"),
+            ({"trouble_rank": -1, "planned": True}, "faults"),
+            ({"trouble_rank": [], "planned": True}, "faults"),
+            ({"trouble_rank": 2, "planned": True}, "faults"),
+            ({"each": "split", "per_rank": 1}, "devices"),
+            ({"each": "split", "per_rank": 5}, "devices"),
+            ({"each": "split", "per_rank": None}, "devices"),
+            ({"each": "split", "panel": {"chosen": {"conv1": "vgpu:2"}}}, "placement"),
             ({"bucket_mb": None}, "bucket_cap_mb"),
             ({"bucket_mb": -1}, "bucket_cap_mb"),
         ],
@@ -154,4 +185,65 @@ class TestRanks:
 
     def test_the_page_opens_on_ranks(self) -> None:
         both = Experiment(strategy="ddp", world_size=2, devices="vgpu:0,vgpu:1,vgpu:2,vgpu:3")
-        assert [forms.each_of(each) for each in (DEFAULT, Experiment(strategy="ddp"), both)] == ["cpu", "cpu", "split"]
+        assert [each_of(each) for each in (DEFAULT, Experiment(strategy="ddp"), both)] == ["cpu", "cpu", "split"]
+
+
+class TestHardware:
+    def test_what_is_virtual_about_the_devices_is_chosen(self) -> None:
+        chosen = form(hardware="t4", link="pcie5", topology="bus", memory_mb=300, dtype="bfloat16")
+        experiment = chosen.experiment(DEFAULT)
+        assert (experiment.hardware, experiment.link, experiment.topology) == ("t4", "pcie5", "bus")
+        assert (experiment.memory_mb, experiment.dtype) == (300, "bfloat16")
+
+    def test_what_has_no_name_stays_as_it_was_opened(self) -> None:
+        link = {"bandwidth_gb_per_s": 0.5, "latency_us": 3}
+        opened = DEFAULT.replace(link=link, topology="nodes:4:ethernet_1g", devices="vgpu:0,vgpu:1")
+        kept = form(link="given", topology="given").experiment(opened)
+        assert (kept.link, kept.topology) == (opened.link, opened.topology)
+        assert form(link="own").experiment(opened).link is None
+
+    def test_the_data_is_chosen_and_has_to_suit_the_net(self) -> None:
+        assert form(net="mlp", data="shapes", panel={"chosen": "even"}).experiment(DEFAULT).data == "shapes"
+        with pytest.raises(ExperimentError, match="try 'mnist'"):
+            form(data="shapes").experiment(DEFAULT)
+
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({"hardware": "a1000"}, "hardware"),
+            ({"hardware": "/etc/passwd.toml"}, "hardware"),
+            ({"hardware": None}, "hardware"),
+            ({"hardware": ["a100"]}, "hardware"),
+            ({"link": "string"}, "link"),
+            ({"link": {"bandwidth_gb_per_s": 1, "latency_us": 1}}, "link"),
+            ({"topology": "star"}, "topology"),
+            ({"topology": 3}, "topology"),
+            ({"memory_mb": -1}, "memory_mb"),
+            ({"memory_mb": "much"}, "memory_mb"),
+            ({"dtype": "int8"}, "dtype"),
+            ({"data": "imagenet"}, "data"),
+            ({"data": {}}, "data"),
+        ],
+    )
+    def test_what_a_client_sends_for_hardware_is_checked(self, changes: dict[str, Any], field: str) -> None:
+        with pytest.raises(ExperimentError) as caught:
+            form(**changes).experiment(DEFAULT)
+        assert {problem.field for problem in caught.value.problems} == {field}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"net": "mlp", "data": "shapes", "dtype": "float64", "steps": 3},
+        {"strategy": "model_parallel", "hardware": "h100", "link": "pcie3", "topology": "ports", "memory_mb": 99.0},
+        {"strategy": "model_parallel", "link": {"bandwidth_gb_per_s": 2, "latency_us": 9}, "topology": "nodes:3"},
+        {"strategy": "data_parallel", "devices": "vgpu:0,vgpu:1,cpu"},
+        {"strategy": "ddp", "world_size": 2, "faults": "kill:1:9,nan:0:3", "bucket_cap_mb": 0.5},
+        {"strategy": "ddp", "world_size": 2, "devices": [f"vgpu:{i}" for i in range(6)], "placement": "auto"},
+    ],
+)
+def test_the_controls_of_an_experiment_give_it_back(fields: dict[str, Any]) -> None:
+    experiment = Experiment(**fields)
+    shown = dict(zip(CONTROLS, values(experiment), strict=True))
+    assert form(**shown).experiment(experiment) == experiment

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +19,12 @@ from lab.state import RunState
 from tests.widgets import events_factory as factory
 from tests.widgets.fakes import FakeRun
 from tests.widgets.forms_factory import DEFAULT, VALUES, form
-from widgets.web import controls, static, text
+from widgets.web import controls, presets, static, text
+from widgets.web.controls import ARRANGED
+from widgets.web.form import CONTROLS
+from widgets.web.form_values import values
 from widgets.web.handlers import Handlers
+from widgets.web.limits import Limits
 from widgets.web.page import build
 from widgets.web.sessions import Sessions
 from widgets.web.text import en, zh
@@ -143,27 +148,48 @@ def test_choosing_theme_and_step(sessions: Sessions) -> None:
     assert chosen(None)["figures"]["timeline"]["title"].startswith("step 4")
 
 
-def test_arranging_follows_net_and_devices(sessions: Sessions) -> None:
+def arranged(sessions: Sessions, **changes: Any) -> dict[str, Any]:
     do = Handlers(DEFAULT, sessions, patience_seconds=0)
+    return dict(zip(ARRANGED, do.arrange(tab("a"), *dataclasses.astuple(form(**changes))), strict=True))
 
-    def arranged(**changes: Any) -> tuple[Any, ...]:
-        return do.arrange(tab("a"), *dataclasses.astuple(form(**changes)))
 
-    board, *others = arranged(net="resnet18", virtual=3, real=["cpu"], panel={"chosen": "auto"})
-    assert [lane["name"] for lane in board.value["devices"]] == ["vgpu:0", "vgpu:1", "vgpu:2", "cpu"]
-    assert "layer1.0" in [layer["path"] for layer in board.value["layers"]]
-    assert (board.value["chosen"], board.value["can_add"], board.value["removable"]) == ("auto", True, "vgpu:2")
-    assert [board.visible, *(control.visible for control in others)] == [True, True, False, True, True, False, False]
-    alone = arranged(strategy="single")
-    assert [control.visible for control in alone] == [False, False, True, False, False, False, False]
-    copies = arranged(strategy="data_parallel", net="resnet18")
-    assert [control.visible for control in copies] == [True, True, False, False, True, False, False]
-    assert [lane["samples"] for lane in copies[0].value["copies"]] == [32, 32]
-    ranks = arranged(strategy="ddp", net="resnet18")
-    assert [control.visible for control in ranks] == [True, False, False, True, True, True, True]
-    assert [lane["name"] for lane in ranks[0].value["copies"]] == ["Rank 0 · cpu", "Rank 1 · cpu"]
-    split = arranged(strategy="ddp", each="split")[0].value
-    assert (split["copies"], split["fixed"]) == (None, True)
+def seen(shown: dict[str, Any]) -> set[str]:
+    """Which controls are to be seen."""
+    return {name for name, update in shown.items() if getattr(update, "visible", False) is True}
+
+
+def test_arranging_follows_net_and_devices(sessions: Sessions) -> None:
+    shown = arranged(sessions, net="resnet18", virtual=3, real=["cpu"], panel={"chosen": "auto"})
+    board = shown["panel"].value
+    assert [lane["name"] for lane in board["devices"]] == ["vgpu:0", "vgpu:1", "vgpu:2", "cpu"]
+    assert "layer1.0" in [layer["path"] for layer in board["layers"]]
+    assert (board["chosen"], board["can_add"], board["removable"]) == ("auto", True, "vgpu:2")
+    assert seen(shown) == {"panel", "several", "microbatches", "note", "hardware_card"}
+    assert [arranged(sessions, net=net)["data"] for net in ("resnet18", "gpt", "nett")] == ["mnist", "sums", "mnist"]
+    assert seen(arranged(sessions, strategy="single")) == {"device"}
+    assert seen(arranged(sessions, strategy="single", device="vgpu:1")) == {"device", "hardware_card"}
+    copies = arranged(sessions, strategy="data_parallel", net="resnet18")
+    assert seen(copies) == {"panel", "several", "note", "hardware_card"}
+    assert [lane["samples"] for lane in copies["panel"].value["copies"]] == [32, 32]
+
+
+def test_arranging_follows_ranks(sessions: Sessions) -> None:
+    shown = arranged(sessions, strategy="ddp", net="resnet18")
+    assert seen(shown) == {"panel", "of_ranks", "microbatches", "bucket_mb", "note", "trouble_card"}
+    assert [lane["name"] for lane in shown["panel"].value["copies"]] == ["Rank 0 · cpu", "Rank 1 · cpu"]
+    split = arranged(sessions, strategy="ddp", each="split")
+    assert "hardware_card" in seen(split)
+    board = split["panel"].value
+    assert (board["copies"], board["fixed"], board["chosen"]) == (None, False, factory.PLACEMENT)
+    whole = Sessions(FakeRun, limits=Limits(faults=False))
+    assert "trouble_card" not in seen(arranged(whole, strategy="ddp"))
+
+
+def test_the_note_says_how_times_come_about(sessions: Sessions) -> None:
+    assert arranged(sessions)["timing_note"] == text.MEASURED
+    assert arranged(sessions, hardware="t4")["timing_note"] == text.MODELLED
+    for nonsense in ("a1000", None, ["t4"]):
+        assert arranged(sessions, hardware=nonsense)["timing_note"] == gr.skip()
 
 
 @pytest.mark.parametrize(
@@ -183,10 +209,106 @@ def test_there_is_no_board_of_nothing(sessions: Sessions, changes: dict[str, Any
 
 def test_the_board_adds_and_removes_virtual_gpus(sessions: Sessions) -> None:
     do = Handlers(DEFAULT, sessions)
-    assert [do.resize(2, gr.EventData(None, {"by": by})) for by in (1, -1)] == [3, 1]
-    assert do.resize(8, gr.EventData(None, {"by": 1})) == 8
-    for virtual, data in ((2, {"by": 100}), (2, None), ("2", {"by": 1})):
-        assert do.resize(virtual, gr.EventData(None, data)) == gr.skip()
+
+    def resized(data: Any, **changes: Any) -> tuple[Any, Any]:
+        return do.resize(gr.EventData(None, data), *dataclasses.astuple(form(**changes)))
+
+    nothing = (gr.skip(), gr.skip())
+    assert [resized({"by": by})[0] for by in (1, -1)] == [3, 1]
+    split = {"strategy": "ddp", "each": "split"}
+    assert [resized({"by": by}, **split, per_rank=3)[1] for by in (1, -1)] == [4, 2]
+    for data, changes in (
+        ({"by": 100}, {}),
+        (None, {}),
+        ({"by": 1}, {"virtual": "2"}),
+        ({"by": 1}, {"virtual": 8}),
+        ({"by": 1}, {**split, "per_rank": 4}),
+        ({"by": -1}, {**split, "per_rank": 2}),
+        ({"by": 1}, {**split, "per_rank": None}),
+    ):
+        assert resized(data, **changes) == nothing
+
+
+def test_a_preset_fills_in_all_controls_and_runs(sessions: Sessions) -> None:
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
+    shown = list(do.preset(gr.EventData(None, {"preset": "straggler"}), tab("a")))
+    wanted = presets.all_presets()["straggler"].experiment
+    assert sessions.get("a").run.experiment == wanted
+    controls = dict(zip(CONTROLS, shown[0][5:], strict=True))
+    assert (controls["strategy"], controls["ranks"], controls["trouble_rank"], controls["planned"]) == (
+        "ddp",
+        4,
+        2,
+        True,
+    )
+    assert shown[1][5:] == tuple(gr.skip() for _ in CONTROLS)
+    assert json.loads(shown[-1][0])["preset"] == "straggler"
+    again = json.loads(list(do.start(tab("a"), *values(wanted)))[-1][0])
+    assert sessions.get("a").run.experiment == wanted
+    assert again["preset"] == "straggler"
+    other = list(do.start(tab("a"), *values(wanted.replace(seed=3))))
+    assert json.loads(other[-1][0])["preset"] is None
+
+
+@pytest.mark.parametrize("data", [None, {}, {"preset": None}, {"preset": "none"}, {"preset": ["naive"]}])
+def test_what_is_no_preset_changes_nothing(sessions: Sessions, data: Any) -> None:
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
+    ((_, *updates),) = do.preset(gr.EventData(None, data), tab("a"))
+    assert updates == [gr.skip()] * len(updates)
+    assert sessions.get("a").run is None
+
+
+def test_reset_goes_back_to_what_the_page_opens_on(sessions: Sessions) -> None:
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
+    frames(do.open("light", tab("a"), "strategy=single&seed=9&optimizer=adam"))
+    shown = list(do.reset(tab("a")))
+    assert sessions.get("a").run.experiment == DEFAULT
+    assert dict(zip(CONTROLS, shown[0][5:], strict=True))["seed"] == 0
+
+
+def test_a_link_without_a_name_is_a_choice_of_its_own(sessions: Sessions) -> None:
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
+    query = "strategy=model_parallel&link.bandwidth_gb_per_s=0.5&link.latency_us=3"
+    shown = list(do.open("light", tab("a"), query))
+    link = dict(zip(CONTROLS, shown[0][5:], strict=True))["link"]
+    assert (link.value, link.choices[-1]) == ("given", ("As opened: 0.5 GB/s, 3 µs", "given"))
+
+
+def test_slow_motion_lasts_from_run_to_run() -> None:
+    do = Handlers(DEFAULT, Sessions(FakeRun), patience_seconds=0)
+    stream = do.open("light", tab("a"))
+    next(stream), next(stream)
+    first = do.sessions.get("a").run
+    do.speed("slower", tab("a"))
+    assert first.pauses_s == [1.0]
+    for nonsense in ("fast", None, 0.2, ["slow"]):
+        do.speed(nonsense, tab("a"))
+    following = do.start(tab("a"), *VALUES.values())
+    next(following), next(following)
+    second = do.sessions.get("a").run
+    deadline = time.monotonic() + 10
+    while not second.pauses_s and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (first.pauses_s, second.pauses_s) == ([1.0], [1.0])
+    do.speed("full", tab("a"))
+    assert second.pauses_s == [1.0, 0.0]
+    do.sessions.close()
+
+
+def test_trouble_goes_into_the_run_of_this_tab(sessions: Sessions) -> None:
+    do = Handlers(DEFAULT, Sessions(FakeRun), patience_seconds=0)
+    values = dataclasses.astuple(form(strategy="ddp", trouble="hang", trouble_rank=0))
+    assert "there is no run to break" in json.loads(do.inject(tab("a"), *values))["alert"]["items"][0]
+    stream = do.open("light", tab("a"))
+    next(stream), next(stream)
+    assert json.loads(do.inject(tab("a"), *values))["alert"] is None
+    assert do.sessions.get("a").run.injected == ["hang:0"]
+    odd = dataclasses.astuple(form(trouble="hang:0:0", trouble_rank=0))
+    assert "reload the page" in json.loads(do.inject(tab("a"), *odd))["alert"]["items"][0]
+    do.sessions.limits = Limits(faults=False)
+    assert "does not break runs" in json.loads(do.inject(tab("a"), *values))["alert"]["items"][0]
+    assert do.sessions.get("a").run.injected == ["hang:0"]
+    do.sessions.close()
 
 
 def test_every_default_can_be_built(sessions: Sessions) -> None:
@@ -209,7 +331,10 @@ def test_the_page_names_no_other_host() -> None:
         "bench.js",
         "panel.html",
         "panel.js",
+        "presets.html",
+        "presets.js",
         "page.css",
+        "bench.css",
     ):
         content = static.read(name)
         assert "http" not in content
@@ -286,7 +411,7 @@ def test_a_tab_that_changes_its_language(sessions: Sessions) -> None:
     assert "副本" in board.value["copies"][0]["note"]
     said = dict(zip(controls.words(), words, strict=True))
     assert said["net"]["label"] == zh.NET
-    assert said["trouble"]["choices"][0] == (zh.TROUBLES["none"], "none")
+    assert said["trouble"]["choices"][0] == (zh.TROUBLES["straggle"], "straggle")
     assert json.loads(next(stream)[0])["kpis"]["crossing"][1] == zh.PER_STEP
     assert json.loads(do.speak("en", tab("a"), *VALUES.values())[0])["lesson"] == en.LESSONS["model_parallel"]
     stream.close()

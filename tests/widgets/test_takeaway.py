@@ -17,7 +17,8 @@ from lab.faults import KINDS
 from tests.widgets import events_factory as factory
 from tests.widgets.forms_factory import DEFAULT
 from widgets.web import takeaway
-from widgets.web.form import CONTROLS, Form, values
+from widgets.web.form import CONTROLS, Form
+from widgets.web.form_values import values
 from widgets.web.frame import Painter
 from widgets.web.limits import Limits
 from widgets.web.session import Session

@@ -165,7 +165,9 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
   }
 
   function drawTools(settled) {
-    bar.hidden = root.dataset.locked === "true";
+    const locked = root.dataset.locked === "true";
+    bar.hidden = locked && !(onDevices && state.can_add);
+    for (const name of ["even", "auto", "undo", "redo"]) buttons[name].hidden = locked;
     for (const name of ["even", "auto"]) buttons[name].setAttribute("aria-pressed", String(state.chosen === name));
     buttons.undo.disabled = !undo.canUndo;
     buttons.redo.disabled = !undo.canRedo;

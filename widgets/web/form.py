@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lab import nets, placement, readiness, strategies
+from lab import placement, readiness
 from lab.errors import ExperimentError, Problem
 from lab.experiment import Experiment
 from lab.vgpu import profiles
-from widgets import board
 from widgets.web import text
+from widgets.web.offers import (
+    AS_OPENED,
+    EACH,
+    FIRST_BUCKET_MB,
+    MAX_PER_RANK,
+    MAX_RANKS,
+    MAX_VIRTUAL,
+    OWN_LINK,
+    TROUBLE_STEP,
+    layers,
+    suiting_data,
+    takes_microbatches,
+    takes_placement,
+    takes_ranks,
+    takes_several,
+)
+from widgets.web.panel import panel
 
-MAX_RANKS = 4
-"""Most ranks that the page starts, for whoever may open it; the command line takes more."""
-TROUBLE_RANK, TROUBLE_STEP = 1, 20
-FIRST_BUCKET_MB = 0.05
-"""So that the gradients of a small net travel in more than one bucket."""
-EACH = ("cpu", "cuda", "vgpu", "split")
-"""What a rank can run on; `split` is two virtual GPUs."""
-MAX_VIRTUAL = 8
-"""Most virtual GPUs that the slider offers; the command line takes more."""
 CONTROLS = (
     "strategy",
     "net",
@@ -41,12 +47,23 @@ CONTROLS = (
     "each",
     "bucket_mb",
     "trouble",
+    "trouble_rank",
+    "planned",
+    "per_rank",
+    "data",
+    "dtype",
+    "hardware",
+    "link",
+    "topology",
+    "memory_mb",
 )
 """The order in which handlers get the controls' values."""
 
 
 OF_RANKS = ("world_size", "bucket_cap_mb", "faults")
 """Fields of an Experiment that only ranks need."""
+PLAIN = ("strategy", "net", "data", "dtype", "batch_size", "lr", "seed")
+"""Controls that are fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +91,22 @@ class Form:
     """What each rank runs on, one of `EACH`."""
     bucket_mb: Any
     trouble: Any
-    """A kind of fault, or `none`."""
+    """A kind of fault."""
+    trouble_rank: Any
+    planned: Any
+    """Whether the run is to have this trouble, at step `TROUBLE_STEP`."""
+    per_rank: Any
+    """How many virtual GPUs each rank's copy of the net is placed on, where it is."""
+    data: Any
+    dtype: Any
+    hardware: Any
+    """Name of a profile."""
+    link: Any
+    """Name of a link, `own` or `given`."""
+    topology: Any
+    """Name of a topology, or `given`."""
+    memory_mb: Any
+    """Of each virtual GPU; None takes the hardware's own."""
 
     def experiment(self, default: Experiment) -> Experiment:
         """What the controls say; fields without a control keep the default's value.
@@ -85,28 +117,22 @@ class Form:
         fields = default.explicit()
         for name in ("placement", "devices", "microbatches", "steps", "epochs", "version", *OF_RANKS):
             fields.pop(name, None)
-        if self.net != default.net:
-            fields.pop("data", None)
-        fields |= {"strategy": self.strategy, "net": self.net, "batch_size": self.batch_size, "lr": self.lr}
-        fields["seed"] = self.seed
+        fields |= {name: getattr(self, name) for name in PLAIN}
         fields["steps" if self.unit == "steps" else "epochs"] = self.length
         problems: list[Problem] = []
         if self.length is None:
             problems.append(Problem("steps", text.NO_LENGTH))
+        self._hardware(fields, problems)
         if takes_ranks(self.strategy):
             fields |= self._of_ranks(problems)
-            if default.faults and self.trouble == default.faults[0].kind:
-                fields["faults"] = [str(fault) for fault in default.faults]  # as the link has it, to the step
+            if self.planned is True and self._is_of(default):
+                fields["faults"] = [str(fault) for fault in default.faults]  # as it was opened, to the step
         else:
             fields["devices"] = self._listed(problems) if takes_several(self.strategy) else [str(self.device)]
         if takes_microbatches(self.strategy):
             fields["microbatches"] = self.microbatches
-        if takes_placement(self.strategy):
+        if self.places:
             fields["placement"] = self._placement(problems)
-        if profiles.is_path(fields.get("hardware")):
-            # The page shows what it is given, to whoever may open it: it must not read files for them.
-            del fields["hardware"]
-            problems.append(Problem("hardware", text.NO_PATHS))
         try:
             experiment = readiness.check(fields)
         except ExperimentError as error:
@@ -121,12 +147,53 @@ class Form:
         if not (takes_several(self.strategy) or takes_ranks(self.strategy)):
             return None
         chosen = self.panel.get("chosen") if isinstance(self.panel, dict) else None
-        blank = {"panel": {"chosen": "even"}, "microbatches": 1, "length": 1, "lr": 0.01, "seed": 0}
-        numbers = {"batch_size": default.batch_size, "bucket_mb": FIRST_BUCKET_MB, "trouble": "none"}
+        blank = {"panel": {"chosen": "even"}, "microbatches": 1, "length": 1, "lr": 0.01, "seed": 0, "planned": False}
+        blank["data"] = suiting_data(self.net, self.data)
+        numbers = {"batch_size": default.batch_size, "bucket_mb": FIRST_BUCKET_MB, "memory_mb": None}
         for form in (replace(self, **blank), replace(self, **blank, **numbers)):
             with contextlib.suppress(ExperimentError):
-                return _panel(form.experiment(default), None if takes_ranks(self.strategy) else chosen)
+                return panel(form.experiment(default), chosen if self.places else None)
         return None
+
+    @property
+    def places(self) -> bool:
+        """Whether the reader places the layers: on all devices, or on those of each rank."""
+        return takes_placement(self.strategy) or (takes_ranks(self.strategy) and self.each == "split")
+
+    def fault(self) -> str:
+        """The trouble that is chosen, now: as `lab.faults` writes it.
+
+        Raises:
+            ExperimentError: when it is none that the page offers.
+        """
+        kind, rank = self.trouble, self.trouble_rank
+        if not isinstance(kind, str) or kind not in text.TROUBLES or rank not in range(MAX_RANKS):
+            raise ExperimentError([Problem("faults", text.MALFORMED)])
+        return f"{kind}:{int(rank)}"
+
+    def _is_of(self, default: Experiment) -> bool:
+        """Whether it is still the trouble that the page was opened with."""
+        first = next(iter(default.faults), None)
+        return first is not None and (first.kind, first.rank) == (self.trouble, self.trouble_rank)
+
+    def _hardware(self, fields: dict[str, Any], problems: list[Problem]) -> None:
+        """Puts what is virtual about the devices among the fields."""
+        fields["hardware"] = self.hardware
+        if profiles.is_path(self.hardware):
+            # The page shows what it is given, to whoever may open it: it must not read files for them.
+            del fields["hardware"]
+            problems.append(Problem("hardware", text.NO_PATHS))
+        for name in ("link", "topology"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                problems.append(Problem(name, text.MALFORMED))
+            elif value == OWN_LINK and name == "link":
+                fields.pop("link", None)
+            elif value != AS_OPENED:
+                fields[name] = value
+        fields.pop("memory_mb", None)
+        if self.memory_mb is not None:
+            fields["memory_mb"] = self.memory_mb
 
     def _of_ranks(self, problems: list[Problem]) -> dict[str, Any]:
         """The fields of a strategy with several ranks."""
@@ -140,13 +207,21 @@ class Form:
         elif self.each == "cpu":
             fields["devices"] = ["cpu"]
         else:
-            count = int(ranks) * (2 if self.each == "split" else 1)
+            count = int(ranks) * (self._per_rank(problems) if self.each == "split" else 1)
             fields["devices"] = [f"{'cuda' if self.each == 'cuda' else 'vgpu'}:{index}" for index in range(count)]
-        if not isinstance(self.trouble, str) or self.trouble not in text.TROUBLES:
-            problems.append(Problem("faults", text.MALFORMED))
-        elif self.trouble != "none" and not problems:
-            fields["faults"] = [f"{self.trouble}:{TROUBLE_RANK}:{TROUBLE_STEP}"]
+        if self.planned is True and not problems:
+            try:
+                fields["faults"] = [f"{self.fault()}:{TROUBLE_STEP}"]
+            except ExperimentError as error:
+                problems += error.problems
         return fields
+
+    def _per_rank(self, problems: list[Problem]) -> int:
+        if self.per_rank in range(2, MAX_PER_RANK + 1):
+            return int(self.per_rank)
+        most = text.NOT_PER_RANK.format(count=repr(self.per_rank), most=MAX_PER_RANK)
+        problems.append(Problem("devices", most))
+        return 2
 
     def _listed(self, problems: list[Problem]) -> list[str]:
         real = [str(name) for name in self.real] if isinstance(self.real, list) else []
@@ -174,92 +249,3 @@ def _worded(problem: Problem, fields: Mapping[str, Any]) -> Problem:
     if fields.get(problem.field, problem) is not None:
         return problem
     return Problem(problem.field, problem.message.replace("None is not allowed", text.EMPTY, 1))
-
-
-def _entry(strategy: Any) -> strategies.StrategyEntry | None:
-    return strategies.REGISTRY.get(strategy) if isinstance(strategy, str) else None
-
-
-def takes_several(strategy: Any) -> bool:
-    """Whether one process can use several devices, which the reader lists."""
-    entry = _entry(strategy)
-    return entry is not None and entry.several_devices and not entry.several_ranks
-
-
-def takes_ranks(strategy: Any) -> bool:
-    """Whether the strategy starts several ranks."""
-    entry = _entry(strategy)
-    return entry is not None and entry.several_ranks
-
-
-def takes_placement(strategy: Any) -> bool:
-    """Whether the reader places the layers."""
-    entry = _entry(strategy)
-    return entry is not None and entry.takes_placement and not entry.several_ranks
-
-
-def takes_microbatches(strategy: Any) -> bool:
-    entry = _entry(strategy)
-    return entry is not None and entry.takes_placement
-
-
-def each_of(experiment: Experiment) -> str:
-    """What each rank of an Experiment runs on, as the page offers it."""
-    if not takes_ranks(experiment.strategy):
-        return "cpu"
-    kind = experiment.devices[0].partition(":")[0]
-    split = kind == "vgpu" and len(experiment.devices) > (experiment.world_size or 1)
-    return "split" if split else kind
-
-
-def layers(net: Any) -> tuple[str, ...]:
-    """The layers of a net of the registry, with the data that suits it; `()` for one that is not there."""
-    return _layers(net) if isinstance(net, str) and net in nets.REGISTRY else ()
-
-
-@functools.cache
-def _layers(net: str) -> tuple[str, ...]:
-    return nets.layer_names(net, nets.REGISTRY[net].default_data)
-
-
-def values(experiment: Experiment) -> list[Any]:
-    """What the controls show for an Experiment, in the order of `CONTROLS`."""
-    several, ranks = takes_several(experiment.strategy), takes_ranks(experiment.strategy)
-    trouble = experiment.faults[0].kind if experiment.faults else "none"
-    virtual = sum(name.startswith("vgpu") for name in experiment.devices) if several else 2
-    shown = {
-        "strategy": experiment.strategy,
-        "net": experiment.net,
-        "virtual": virtual,
-        "real": [name for name in experiment.devices if not name.startswith("vgpu")] if several else [],
-        "device": experiment.devices[0] if not several and not ranks else "cpu",
-        "panel": first_panel(experiment),
-        "batch_size": experiment.batch_size,
-        "microbatches": experiment.microbatches,
-        "length": experiment.steps or experiment.epochs,
-        "unit": "steps" if experiment.steps else "epochs",
-        "lr": experiment.lr,
-        "seed": experiment.seed,
-        "ranks": experiment.world_size if ranks else 2,
-        "each": each_of(experiment),
-        "bucket_mb": experiment.bucket_cap_mb if ranks else FIRST_BUCKET_MB,
-        "trouble": trouble if trouble in text.TROUBLES else "none",
-    }
-    return [shown[name] for name in CONTROLS]
-
-
-def first_panel(experiment: Experiment) -> dict[str, Any]:
-    """The placement board's value for an Experiment; for one of a single device, what the page offers for several."""
-    if not (takes_several(experiment.strategy) or takes_ranks(experiment.strategy)):
-        experiment = Experiment(strategy="model_parallel", net=experiment.net, batch_size=experiment.batch_size)
-    return _panel(experiment, None)
-
-
-def _panel(experiment: Experiment, chosen: Any) -> dict[str, Any]:
-    virtual = [name for name in experiment.devices if name.startswith("vgpu")]
-    placing = takes_placement(experiment.strategy)
-    return board.state(experiment, chosen) | {
-        "can_add": placing and len(virtual) < MAX_VIRTUAL,
-        "removable": virtual[-1] if placing and virtual and len(experiment.devices) > 1 else "",
-        "fixed": not placing,
-    }

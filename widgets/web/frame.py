@@ -21,7 +21,7 @@ from lab.stacks import readable
 from lab.state import KEPT_STEPS, RunState
 from widgets import board, figures, languages
 from widgets.figures import clock_time, duration, human_bytes
-from widgets.web import history, takeaway, text
+from widgets.web import history, presets, takeaway, text
 from widgets.web.advice import says
 from widgets.web.parts import Parts
 from widgets.web.session import Session
@@ -74,6 +74,7 @@ class Painter:
         self._compared: dict[str, Any] | None = None
         self._began: tuple[float, int] | None = None
         self._texts = takeaway.texts(experiment)
+        self._preset = presets.shown(experiment)
 
     def paint(self, session: Session, status: str | None = None, last: bool = False) -> str:
         """The frame as JSON; `status` overrides what the state says, `last` draws every figure whatever its pace."""
@@ -91,6 +92,7 @@ class Painter:
                 "kpis": kpis(state),
                 "steps": _steps(state),
                 "says": says(state),
+                "preset": self._preset,
                 "lesson": text.LESSONS[self._experiment.strategy],
                 **self._texts,
                 "board": board.measured(state),

@@ -7,13 +7,12 @@ from typing import Any
 
 import gradio as gr
 
-from lab import nets
 from lab.errors import ExperimentError, LabError, Problem
 from lab.experiment import Experiment
 from lab.state import RunState
 from widgets import figures, languages
 from widgets.figures import clock_time
-from widgets.web import controls, takeaway, text
+from widgets.web import arranging, controls, presets, takeaway, text
 from widgets.web import form as forms
 from widgets.web.frame import Painter, reached
 from widgets.web.leases import Lease
@@ -31,6 +30,10 @@ LINE_SECONDS = 1.0
 """How often a tab that waits in line is told its place."""
 BUTTONS = ("start", "stop", "pause", "step")
 UNCHANGED = (gr.skip(), gr.skip(), gr.skip(), gr.skip())
+NO_VALUES: list[Any] = [gr.skip()] * len(forms.CONTROLS)
+"""All controls as they are."""
+PAUSES = {"full": 0.0, "slow": 0.2, "slower": 1.0}
+"""A choice of `text.SPEEDS` -> seconds between two steps."""
 
 
 def buttons(status: str) -> tuple[Any, ...]:
@@ -73,14 +76,13 @@ class Handlers:
         session = self._session(request)
         session.theme = "dark" if theme == "dark" else "light"
         session.language = languages.known(language)
-        nothing = [gr.skip()] * len(forms.CONTROLS)
         with languages.speaking(session.language):
             linked, problems = takeaway.from_link(query if isinstance(query, str) else "", self.sessions.limits)
-            shown = forms.values(linked or self.default) if linked or session.language != "en" else nothing
+            shown = arranging.opened(linked or self.default) if linked or session.language != "en" else NO_VALUES
         session.base = linked
         for parts in self._watch(session, linked or self.default, in_line=False, link_problems=problems):
             yield (*parts, *shown)
-            shown = nothing
+            shown = NO_VALUES
 
     def greet(self, language: Any, request: gr.Request) -> list[Any]:
         """A tab was opened: the words of its controls, which the page has in English."""
@@ -155,28 +157,55 @@ class Handlers:
         return self._painter(session).paint(session)
 
     @languages.spoken(_of_tab)
-    def arrange(self, request: gr.Request, *values: Any) -> tuple[Any, ...]:
-        """Net, strategy, devices or batch changed: the board gets the layers and devices of now."""
-        form = forms.Form(*values)
-        several, ranks = forms.takes_several(form.strategy), forms.takes_ranks(form.strategy)
-        board = form.board(self._session(request).base or self.default)
-        entry = nets.REGISTRY.get(form.net) if isinstance(form.net, str) else None
-        return (
-            gr.HTML(board, visible=True) if board else gr.HTML(visible=False),
-            gr.Column(visible=several),
-            gr.Dropdown(visible=not several and not ranks),
-            gr.Number(visible=forms.takes_microbatches(form.strategy)),
-            gr.Markdown(visible=(several or ranks) and entry is not None and entry.batch_norm),
-            gr.Column(visible=ranks),
-            gr.Dropdown(visible=ranks),
-        )
+    def preset(self, event: gr.EventData, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """A preset was chosen: all controls show it, and it runs."""
+        chosen = event._data.get("preset") if isinstance(event._data, dict) else None
+        preset = presets.all_presets().get(chosen) if isinstance(chosen, str) else None
+        if preset is None:
+            yield self._painter(self._session(request)).paint(self._session(request)), *UNCHANGED, *NO_VALUES
+            return
+        yield from self._show(self._session(request), preset.experiment)
 
-    def resize(self, virtual: Any, event: gr.EventData) -> Any:
+    @languages.spoken(_of_tab)
+    def reset(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """Back to what the page opens on without a link."""
+        session = self._session(request)
+        yield from self._show(session, self.default)
+
+    def _show(self, session: Session, experiment: Experiment) -> Iterator[tuple[Any, ...]]:
+        """Fills in all controls, and runs the Experiment."""
+        session.base = experiment
+        controls = arranging.opened(experiment)
+        for parts in self._watch(session, experiment):
+            yield (*parts, *controls)
+            controls = NO_VALUES
+
+    def speed(self, speed: Any, request: gr.Request) -> None:
+        """How fast this tab's runs go on, from now on."""
+        if isinstance(speed, str) and speed in PAUSES:
+            self.sessions.slow_down(self._session(request).key, PAUSES[speed])
+
+    @languages.spoken(_of_tab)
+    def inject(self, request: gr.Request, *values: Any) -> str:
+        """Breaks this tab's run on purpose, now."""
+        session = self._session(request)
+        try:
+            self.sessions.inject(session.key, forms.Form(*values).fault())
+            session.problems = ()
+        except ExperimentError as error:
+            session.problems, session.problems_title = error.problems, text.CANNOT_BREAK
+        return self._painter(session).paint(session)
+
+    @languages.spoken(_of_tab)
+    def arrange(self, request: gr.Request, *values: Any) -> tuple[Any, ...]:
+        """Net, strategy, devices, hardware or batch changed: the board gets the layers and devices of now."""
+        base = self._session(request).base or self.default
+        return arranging.arranged(forms.Form(*values), base, self.sessions.limits.faults)
+
+    def resize(self, event: gr.EventData, *values: Any) -> tuple[Any, Any]:
         """The board asks for a virtual GPU more or less."""
-        chosen = event._data if isinstance(event._data, dict) else {}
-        if virtual not in range(forms.MAX_VIRTUAL + 1) or chosen.get("by") not in (1, -1):
-            return gr.skip()
-        return min(forms.MAX_VIRTUAL, max(0, int(virtual) + chosen["by"]))
+        by = event._data.get("by") if isinstance(event._data, dict) else None
+        return arranging.resized(forms.Form(*values), by)
 
     def leave(self, request: gr.Request) -> None:
         self.sessions.free(str(request.session_hash))

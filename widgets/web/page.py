@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from lab.experiment import Experiment
-from widgets.web import static, text
+from widgets.web import offers, presets, static, text
 from widgets.web.blocks import LeanBlocks
 from widgets.web.controls import Controls, words
 from widgets.web.handlers import BUTTONS, Handlers
@@ -30,14 +30,22 @@ browser sent them, for the form to check: Gradio would answer some that the page
 def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
     """The page that opens on `default`; the tabs' runs live in `sessions`."""
     do = Handlers(default, sessions)
+    chosen = presets.allowed(sessions.limits, sessions.leases.budget)
+    most_ranks = min(offers.MAX_RANKS, sessions.limits.ranks, sessions.leases.budget.ranks)
     with LeanBlocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
         theme, query, language = (gr.Textbox(visible=False) for _ in range(3))
         with gr.Row(elem_id="lab-head"):
             head = gr.HTML(static.read("head.html"), elem_id="lab-brand", js_on_load=static.read("head.js"))
-            strategy = gr.Radio(value=default.strategy, container=False, elem_id="lab-strategy", **words()["strategy"])
+            strategy = gr.Radio(
+                value=default.strategy,
+                container=False,
+                elem_id="lab-strategy",
+                elem_classes="lab-segments",
+                **words()["strategy"],
+            )
         with gr.Row(elem_id="lab-main", equal_height=False):
             with gr.Column(elem_id="lab-controls", min_width=320):
-                controls = Controls(default)
+                controls = Controls(default, chosen, most_ranks, sessions.limits.faults)
             with gr.Column(elem_id="lab-instruments", min_width=320):
                 bench = gr.HTML(
                     html_template=static.bench(),
@@ -57,7 +65,11 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
         head.input(do.speak, [language, *values], said, js=spoken, trigger_mode="multiple", **QUIET)
         controls.start.click(do.start, values, shown, trigger_mode="multiple", **QUIET)
         controls.panel.submit(do.start, values, shown, trigger_mode="multiple", **QUIET)
-        controls.panel.edit(do.resize, [controls.virtual], [controls.virtual], **QUIET)
+        controls.panel.edit(do.resize, values, [controls.virtual, controls.per_rank], **QUIET)
+        controls.preset.select(do.preset, None, [*shown, *values], trigger_mode="multiple", **QUIET)
+        controls.reset.click(do.reset, None, [*shown, *values], trigger_mode="multiple", **QUIET)
+        controls.speed.input(do.speed, [controls.speed], None, **QUIET)
+        controls.inject.click(do.inject, values, [bench], **QUIET)
         controls.stop.click(do.stop, None, [bench, controls.stop], **QUIET)
         controls.pause.click(do.pause, None, [bench], **QUIET)
         controls.step.click(do.step, None, [bench], trigger_mode="multiple", **QUIET)

@@ -156,6 +156,9 @@ class Sessions:
     def _keep(self, session: Session, run: Run, lease: Lease | None) -> None:
         """Stops a run when its time is up, and gives its lease back when its processes are gone."""
         try:
+            if session.pause_s:
+                with contextlib.suppress(RunError):  # it has ended before it began
+                    run.change(pause_s=session.pause_s)
             if not run.wait(self.limits.seconds):
                 session.time_is_up = session.run is run
                 run.stop()
@@ -222,6 +225,26 @@ class Sessions:
     def step(self, key: str) -> None:
         """Lets the tab's run go on by one step; one that does not wait is paused."""
         self._control(key, lambda run: run.step())
+
+    def slow_down(self, key: str, pause_s: float) -> None:
+        """Has the tab's runs, this one and those to come, stand still between two steps."""
+        session = self.get(key)
+        session.pause_s = pause_s
+        self._control(key, lambda run: run.change(pause_s=pause_s))
+
+    def inject(self, key: str, fault: str) -> None:
+        """Lets something go wrong in the tab's run, now.
+
+        Raises:
+            ExperimentError: when there is no such run, or it may not.
+        """
+        run = self.get(key).run
+        if not self.limits.faults:
+            raise ExperimentError([Problem("faults", text.NO_FAULTS)])
+        if run is None or run.state.status not in ("running", "paused"):
+            raise ExperimentError([Problem("faults", text.NO_RUN_TO_BREAK)])
+        with contextlib.suppress(RunError):  # it has just ended
+            run.inject(fault)
 
     def _control(self, key: str, act: Callable[[Run], None]) -> None:
         run = self.get(key).run

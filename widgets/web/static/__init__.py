@@ -47,7 +47,8 @@ def early() -> str:
 
 def _words(language: languages.Language) -> dict[str, Any]:
     with languages.speaking(language):
-        return {**text.BENCH, "board": board.words.WORDS}
+        tables = {"presets": text.PRESETS, "preset_groups": text.PRESET_GROUPS, "lessons": text.LESSONS}
+        return {**text.BENCH, **tables, "board": board.words.WORDS}
 
 
 def bench() -> str:

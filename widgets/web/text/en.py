@@ -32,26 +32,29 @@ EACH_KINDS = {
     "cpu": "the CPU, which all share",
     "cuda": "a GPU of its own",
     "vgpu": "a virtual GPU of its own",
-    "split": "two virtual GPUs, the net split evenly",
+    "split": "virtual GPUs, with the net placed on them",
 }
-"""What a rank can run on, by the name that `form` has for it."""
+"""What a rank can run on, by the name that `offers` has for it."""
 BUCKET = "Bucket size, MB"
-TROUBLE = "Trouble on purpose, at step {step}"
+TROUBLE_TITLE = "Break something"
+TROUBLE = "What goes wrong"
+TROUBLE_RANK = "In rank"
+INJECT = "Do it now"
+PLANNED = "In every run, at step {step}"
 TROUBLES = {
-    "none": "None",
-    "straggle": "Rank 1 is twice as slow",
-    "delay": "Rank 1 is 5 ms late to every all-reduce",
-    "throttle": "Rank 1's link carries 10 MB a second",
-    "kill": "Kill rank 1",
-    "raise": "An error in rank 1",
-    "hang": "Rank 1 hangs",
-    "exit": "Rank 1 leaves without a word",
-    "leave": "Rank 1 leaves the group, then fails",
-    "interrupt": "Ctrl-C in rank 1",
-    "wrong_shape": "Rank 1 brings a wrong shape",
-    "never_join": "Rank 1 never joins",
-    "nan": "NaN in rank 1's gradients",
-    "skip": "Rank 1 skips an all-reduce",
+    "straggle": "It is twice as slow",
+    "delay": "It is 5 ms late to every all-reduce",
+    "throttle": "Its link carries 10 MB a second",
+    "kill": "Its process is killed",
+    "raise": "An error is raised",
+    "hang": "It hangs",
+    "exit": "It leaves without a word",
+    "leave": "It leaves the group, then fails",
+    "interrupt": "Ctrl-C",
+    "wrong_shape": "It brings a wrong shape",
+    "never_join": "It never joins",
+    "nan": "NaN in its gradients",
+    "skip": "It skips an all-reduce",
 }
 """A kind of `lab.faults` -> what the page calls it, those that a run survives first."""
 BATCH = "Batch size"
@@ -62,10 +65,111 @@ EPOCHS = "epochs"
 STEPS = "steps"
 LEARNING_RATE = "Learning rate"
 SEED = "Seed"
+DATA_SET = "Data"
+DTYPE = "Number format"
+MORE = "More"
+RESET = "Reset"
+SPEED = "Speed"
+SPEEDS = {"full": "Full", "slow": "5 steps/s", "slower": "1 step/s"}
+HARDWARE_TITLE = "Devices and hardware"
+HARDWARE = "Hardware of the virtual GPUs"
+LINK = "Link between them"
+OWN_LINK = "The hardware's own"
+AS_OPENED = "As opened: {value}"
+TOPOLOGY = "Which share links"
+TOPOLOGIES = {
+    "pairs": "None: one link for each pair",
+    "ports": "One port for each device",
+    "bus": "One bus for all, and the host",
+    "nodes:2": "Machines of two, over InfiniBand",
+}
+MEMORY = "Memory of each, MB"
+MEMORY_HINT = "the hardware's own"
+MEASURED = "Simulated: every operation takes as long as on this machine's CPU; links are computed."
+MODELLED = "Modelled: all times follow from the hardware's figures. Nothing runs on such a GPU."
 BATCH_NORM = "This net has batch norm: each part of a batch is normalised alone, so losses differ, rightly."
+
+# -- presets
+PRESET_GROUPS = {
+    "model": "Layers on several devices",
+    "data": "Several copies of the net",
+    "trouble": "When things go wrong",
+}
+PRESETS = {
+    "one_device": (
+        "One device",
+        "The whole net on one virtual GPU: the yardstick.",
+        "The step time. All other presets are faster or slower than this one, for a reason.",
+    ),
+    "naive": (
+        "Naive model parallelism",
+        "Two devices, and one of them always waits.",
+        "The grey in the timeline: each device waits while the other works. Then move a layer.",
+    ),
+    "microbatches": (
+        "Microbatches",
+        "The batch goes through in four parts, so that both devices work at once.",
+        "Work now overlaps in the timeline, and the step is shorter than with the naive way.",
+    ),
+    "pipeline": (
+        "A pipeline of four stages",
+        "A small GPT on four devices, in eight microbatches.",
+        "The stair at both ends of the step: it is the bubble, and more microbatches make it smaller.",
+    ),
+    "slow_link": (
+        "Slow link",
+        "The same two devices, joined by Gigabit Ethernet.",
+        "The green transfers have grown, and the step with them. Which layer should move, so that less crosses?",
+    ),
+    "fast_gpu": (
+        "Fast GPUs, small net",
+        "The naive split again, on two modelled A100.",
+        "Devices wait most of the time: the net is so small that launching its kernels costs more than computing them.",
+    ),
+    "six_steps": (
+        "Data parallel in six steps",
+        "Scatter the batch, copy the net, forward, gather, backward, add up: anew in every step.",
+        "The first device does more than the others: it sends the copies, and adds up what comes back.",
+    ),
+    "ddp": (
+        "DDP on 4 ranks",
+        "Four processes, each with a copy of the net and a quarter of every batch.",
+        "No rank waits for another, and the step is much shorter than on one device.",
+    ),
+    "overlap": (
+        "Overlap on (small buckets)",
+        "Gradients leave in small buckets while backward still computes.",
+        "Communication goes on beside backward in the timeline, and costs almost nothing.",
+    ),
+    "one_bucket": (
+        "Overlap off (one big bucket)",
+        "All gradients travel in one bucket, which is full only when backward is over.",
+        "Communication stands alone at the end of each step: the ranks wait for it. Compare the step time.",
+    ),
+    "out_of_memory": (
+        "Out of memory",
+        "A device of 35 MB, and all layers on it.",
+        "The board warns before the run, which ends with an error. Press Even, or move layers to the other device.",
+    ),
+    "straggler": (
+        "Straggler",
+        "From step 20 on, rank 2 is half as fast.",
+        "From then on, all ranks are as slow as the slowest: the three others wait for it in every all-reduce.",
+    ),
+    "killed": (
+        "A rank dies",
+        "At step 40, rank 1 is killed.",
+        "The rank that failed first is named. What the other one reports came after, and because of it.",
+    ),
+}
+"""Name in presets.toml -> title, what it is, and what to watch."""
 
 # -- instruments
 BENCH = {
+    "preset": "Preset",
+    "no_preset": "Your own",
+    "watch": "Watch:",
+    "try": "Try {title}",
     "title": TITLE,
     "timeline_chart": "Device timeline",
     "loss_chart": "Loss",
@@ -119,6 +223,10 @@ FIELDS = {
     "net": NET,
     "data": "Data",
     "devices": "Devices",
+    "hardware": HARDWARE,
+    "topology": TOPOLOGY,
+    "memory_mb": MEMORY,
+    "dtype": DTYPE,
     "placement": PLACEMENT,
     "batch_size": BATCH,
     "microbatches": MICROBATCHES,
@@ -129,8 +237,8 @@ FIELDS = {
     "run": RUN,
     "world_size": RANKS,
     "bucket_cap_mb": BUCKET,
-    "faults": "Trouble",
-    "link": "Link",
+    "faults": TROUBLE,
+    "link": LINK,
 }
 """A field of an Experiment -> what the page calls it."""
 EMPTY = "is empty"
@@ -213,9 +321,14 @@ SMALLER_BUCKETS = (
 )
 MORE_COMPUTE = "A larger batch gives each rank more to compute per all-reduce."
 
+# -- trouble
+CANNOT_BREAK = "This cannot be done now"
+NO_RUN_TO_BREAK = "there is no run to break: start one with several ranks"
+
 # -- what the page refuses
 NO_PATHS = "files are not read by the page; name one of the profiles, or use the command line"
 NO_DEVICES = "none; choose at least one virtual GPU or real device"
+NOT_PER_RANK = "{count} virtual GPUs for each rank: give a number from 2 to {most}"
 TOO_MANY_VIRTUAL = "{count!r} virtual GPUs: give a number from 0 to {most}"
 TOO_MANY_RANKS = "{ranks} is not allowed here; give a whole number from 1 to {most}, or use the command line for more"
 MALFORMED = "is not something the page sent: reload the page"

@@ -48,25 +48,28 @@ EACH_KINDS = {
     "cpu": "共用的 CPU",
     "cuda": "各自的 GPU",
     "vgpu": "各自的虚拟 GPU",
-    "split": "两个虚拟 GPU，网络平均切分",
+    "split": "多个虚拟 GPU，网络放置其上",
 }
 BUCKET = "梯度桶大小（MB）"
-TROUBLE = "故意制造故障，在第 {step} 步"
+TROUBLE_TITLE = "制造故障"
+TROUBLE = "出什么问题"
+TROUBLE_RANK = "在哪个 rank"
+INJECT = "现在发生"
+PLANNED = "每次运行，在第 {step} 步"
 TROUBLES = {
-    "none": "无",
-    "straggle": "rank 1 慢一倍",
-    "delay": "rank 1 每次全归约迟到 5 ms",
-    "throttle": "rank 1 的链路每秒只传 10 MB",
-    "kill": "杀死 rank 1",
-    "raise": "rank 1 抛出错误",
-    "hang": "rank 1 挂起",
-    "exit": "rank 1 不辞而别",
-    "leave": "rank 1 退出进程组后失败",
-    "interrupt": "在 rank 1 中按 Ctrl-C",
-    "wrong_shape": "rank 1 的张量形状不对",
-    "never_join": "rank 1 从不加入",
-    "nan": "rank 1 的梯度出现 NaN",
-    "skip": "rank 1 漏掉一次全归约",
+    "straggle": "慢一倍",
+    "delay": "每次全归约迟到 5 ms",
+    "throttle": "链路每秒只传 10 MB",
+    "kill": "进程被杀死",
+    "raise": "抛出错误",
+    "hang": "挂起",
+    "exit": "不辞而别",
+    "leave": "退出进程组后失败",
+    "interrupt": "按下 Ctrl-C",
+    "wrong_shape": "张量形状不对",
+    "never_join": "从不加入",
+    "nan": "梯度出现 NaN",
+    "skip": "漏掉一次全归约",
 }
 BATCH = "批大小"
 MICROBATCHES = "微批次数"
@@ -76,10 +79,110 @@ EPOCHS = "轮（epoch）"
 STEPS = "步"
 LEARNING_RATE = "学习率"
 SEED = "随机种子"
+DATA_SET = "数据"
+DTYPE = "数值格式"
+MORE = "更多"
+RESET = "重置"
+SPEED = "速度"
+SPEEDS = {"full": "全速", "slow": "每秒 5 步", "slower": "每秒 1 步"}
+HARDWARE_TITLE = "设备与硬件"
+HARDWARE = "虚拟 GPU 的硬件"
+LINK = "设备之间的链路"
+OWN_LINK = "硬件自带的链路"
+AS_OPENED = "打开时的值：{value}"
+TOPOLOGY = "哪些设备共用链路"
+TOPOLOGIES = {
+    "pairs": "不共用：每两个设备一条链路",
+    "ports": "每个设备一个端口",
+    "bus": "所有设备与主机共用一条总线",
+    "nodes:2": "每台机器两个设备，以 InfiniBand 相连",
+}
+MEMORY = "每个设备的内存（MB）"
+MEMORY_HINT = "硬件自带"
+MEASURED = "模拟：每个运算的用时与本机 CPU 相同；链路用时由计算得出。"
+MODELLED = "建模：所有时间都由硬件参数算出，并没有在这样的 GPU 上运行。"
 BATCH_NORM = "这个网络含有批归一化：批次的每个部分单独归一化，所以损失会有差别，这是正常的。"
+
+# -- presets
+PRESET_GROUPS = {
+    "model": "各层放在多个设备上",
+    "data": "多份网络副本",
+    "trouble": "出问题的时候",
+}
+PRESETS = {
+    "one_device": (
+        "单个设备",
+        "整个网络在一个虚拟 GPU 上：作为比较的基准。",
+        "单步用时。其他预设比它快或慢，都有原因。",
+    ),
+    "naive": (
+        "朴素的模型并行",
+        "两个设备，总有一个在等待。",
+        "时间线上的灰色部分：一个设备工作时，另一个停着。然后移动一层试试。",
+    ),
+    "microbatches": (
+        "微批次",
+        "批次分成四部分依次通过，两个设备得以同时工作。",
+        "时间线上的工作有了重叠，单步用时比朴素的方式短。",
+    ),
+    "pipeline": (
+        "四级流水线",
+        "小型 GPT 放在四个设备上，分八个微批次。",
+        "每一步两端的阶梯就是气泡，微批次越多，气泡越小。",
+    ),
+    "slow_link": (
+        "慢链路",
+        "同样两个设备，用千兆以太网相连。",
+        "绿色的传输变长了，单步用时也随之变长。移动哪一层，可以少传一些数据？",
+    ),
+    "fast_gpu": (
+        "快 GPU，小网络",
+        "还是朴素的切分，换成两个建模的 A100。",
+        "设备大部分时间在等待：网络太小，启动内核比计算更费时间。",
+    ),
+    "six_steps": (
+        "数据并行六步",
+        "每一步都重新：分发批次、复制网络、前向、收集、反向、相加。",
+        "第一个设备做得更多：它发出副本，并把返回的梯度相加。",
+    ),
+    "ddp": (
+        "4 个 rank 的 DDP",
+        "四个进程，各有一份网络副本和批次的四分之一。",
+        "没有 rank 需要等待，单步用时比单个设备短得多。",
+    ),
+    "overlap": (
+        "有重叠（小桶）",
+        "反向还在计算时，梯度就以小桶发出。",
+        "时间线上通信与反向同时进行，几乎不花时间。",
+    ),
+    "one_bucket": (
+        "无重叠（一个大桶）",
+        "所有梯度装在一个桶里，反向结束时桶才装满。",
+        "每一步末尾只有通信：各 rank 都在等它。比较单步用时。",
+    ),
+    "out_of_memory": (
+        "内存不足",
+        "一个 35 MB 的设备，所有层都放在它上面。",
+        "放置板在运行前就发出警告，运行随后出错。按“平均”，或把层移到另一个设备。",
+    ),
+    "straggler": (
+        "掉队者",
+        "从第 20 步起，rank 2 慢一倍。",
+        "此后所有 rank 都和最慢的一样慢：其余三个在每次全归约中等它。",
+    ),
+    "killed": (
+        "一个 rank 死亡",
+        "在第 40 步，rank 1 被杀死。",
+        "最先失败的 rank 会被指出。另一个 rank 的报告在它之后，也是因它而起。",
+    ),
+}
 
 # -- instruments
 BENCH = {
+    "preset": "预设",
+    "no_preset": "自定义",
+    "watch": "看点：",
+    "try": "试试“{title}”",
     "title": TITLE,
     "timeline_chart": "设备时间线",
     "loss_chart": "损失",
@@ -133,6 +236,10 @@ FIELDS = {
     "net": NET,
     "data": "数据",
     "devices": "设备",
+    "hardware": HARDWARE,
+    "topology": TOPOLOGY,
+    "memory_mb": MEMORY,
+    "dtype": DTYPE,
     "placement": PLACEMENT,
     "batch_size": BATCH,
     "microbatches": MICROBATCHES,
@@ -143,8 +250,8 @@ FIELDS = {
     "run": RUN,
     "world_size": RANKS,
     "bucket_cap_mb": BUCKET,
-    "faults": "故障",
-    "link": "链路",
+    "faults": TROUBLE,
+    "link": LINK,
 }
 EMPTY = "为空"
 NO_LENGTH = "为空；请填写一个整数的步数或轮数"
@@ -219,10 +326,15 @@ LATE_RANK = "rank {rank} 最后到达全归约：其他 rank 有 {share:.0%} 的
 SMALLER_BUCKETS = "所有梯度都装在一个桶里，反向快结束时才发出：桶更小，最先的几个就能更早出发。"
 MORE_COMPUTE = "批次更大，每个 rank 在每次全归约之间就有更多计算。"
 
+# -- trouble
+CANNOT_BREAK = "现在不能这样做"
+NO_RUN_TO_BREAK = "没有可以制造故障的运行：请先开始一个有多个 rank 的运行"
+
 # -- what the page refuses
 NO_PATHS = "页面不读取文件；请选择一个内置的硬件配置，或使用命令行"
 NO_DEVICES = "没有设备；请至少选择一个虚拟 GPU 或真实设备"
 TOO_MANY_VIRTUAL = "{count!r} 个虚拟 GPU：请填写 0 到 {most} 的数"
+NOT_PER_RANK = "每个 rank {count} 个虚拟 GPU：请填写 2 到 {most} 的数"
 TOO_MANY_RANKS = "这里不允许 {ranks}；请填写 1 到 {most} 的整数，需要更多时请使用命令行"
 MALFORMED = "不是这个页面发出的内容：请重新加载页面"
 
