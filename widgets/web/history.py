@@ -128,9 +128,10 @@ class History:
         runs = {each.run_id: each for each in self.all(now)}
         if len(runs) < 2:
             return None
-        last = list(runs.values())[-2:]
         first, second = (runs.get(run_id) for run_id in self.chosen or ("", ""))
-        return first or last[0], second or last[1]
+        if first is None or second is None:
+            first, second = list(runs.values())[-2:]
+        return first, second
 
 
 def _named(run: Summary, name: str) -> Curve:
