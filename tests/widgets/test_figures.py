@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 
 import plotly.graph_objects as go
@@ -21,7 +22,7 @@ from lab.events import (
 )
 from lab.state import RunState
 from tests.widgets import events_factory as factory
-from widgets import figures
+from widgets import figures, languages
 from widgets.figures import _theme as theming
 from widgets.figures._graph import edge_label
 from widgets.figures._layout import layout
@@ -281,3 +282,13 @@ def test_light_and_dark_differ(state: RunState) -> None:
 )
 def test_numbers_read_well(text: str, wanted: str) -> None:
     assert text == wanted
+
+
+def test_figures_and_tables_speak_the_language_of_now() -> None:
+    state = factory.folded(factory.events(steps=5))
+    with languages.speaking("zh"):
+        assert figures.loss(state).layout.xaxis.title.text == "步"
+        assert {trace.name for trace in figures.timeline(state).data} >= {"前向", "反向"}
+        assert "模拟时钟" in figures.timeline(state).layout.title.text
+        assert all(re.search("[\u4e00-\u9fff]", name) for name in figures.table(state, "timeline").columns)
+    assert {trace.name for trace in figures.timeline(state).data} >= {"forward", "backward"}

@@ -124,7 +124,7 @@ def test_a_step_begins_with_the_copy_of_its_batch() -> None:
     assert starts[:4] == [
         ("cpu", "data", "earlier"),
         ("cpu", "transfer", "0 ns"),
-        ("vgpu:1", "wait", "0 ns"),
+        ("vgpu:1", "waiting", "0 ns"),
         ("vgpu:0", "forward", "60.0 ns"),
     ]
 

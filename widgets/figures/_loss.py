@@ -11,6 +11,7 @@ from typing import Any
 
 from lab.state import RunState, Series
 from widgets.figures import _theme as theming
+from widgets.figures import words
 from widgets.figures._theme import Spec, Theme
 
 HEIGHT = 250
@@ -49,7 +50,7 @@ def loss(state: RunState, theme: Theme = "light", earlier: Sequence[Curve] = ())
     """
     if not any(state.loss.values()):
         return theming.empty(
-            theme, "Loss", HEIGHT, "No run yet" if state.started is None else "Waiting for the first step"
+            theme, words.TITLES["loss"], HEIGHT, words.NO_RUN if state.started is None else words.FIRST_STEP
         )
     palette = theming.PALETTES[theme]
     ranks = sorted(state.loss)
@@ -69,7 +70,7 @@ def loss(state: RunState, theme: Theme = "light", earlier: Sequence[Curve] = ())
         showlegend=True,
         hovermode="closest",
         xaxis={
-            "title": {"text": "step"},
+            "title": {"text": words.STEP_AXIS},
             **theming.up_to(_end(state)),
             "showgrid": False,
             "tickformat": ",d",
@@ -95,7 +96,7 @@ def _ghost(of: Curve, age: int, end: float, theme: Theme) -> dict[str, Any]:
             "dash": GHOST_DASHES[age % len(GHOST_DASHES)],
         },
         "opacity": max(0.35, 0.7 - 0.15 * age),
-        "hovertemplate": f"step %{{x:,}}<br>{of.label}, smoothed loss %{{y:.4f}}<extra></extra>",
+        "hovertemplate": words.SMOOTHED_HOVER.format(of=of.label) + "<extra></extra>",
     }
 
 
@@ -110,20 +111,20 @@ def _rank(series: Series, rank: int, budget: int, theme: Theme) -> dict[str, Any
         "mode": "lines",
         "name": f"rank {rank}",
         "line": {"width": 1.1, "color": color, "dash": theming.DASHES[rank % len(theming.DASHES)]},
-        "hovertemplate": f"step %{{x:,}}<br>rank {rank}, smoothed loss %{{y:.4f}}<extra></extra>",
+        "hovertemplate": words.SMOOTHED_HOVER.format(of=f"rank {rank}") + "<extra></extra>",
     }
 
 
 def _whole(series: Series, budget: int, color: str, several: bool) -> list[dict[str, Any]]:
     """The loss of the whole batch: every batch faint, a bold line over them."""
     x, raw, smooth = _thinned(series, budget)
-    name = "mean of the ranks" if several else "smoothed"
+    name = words.MEAN_OF_RANKS if several else words.SMOOTHED
     batches = {
         "type": "scatter",
         "x": x,
         "y": raw,
         "mode": "markers",
-        "name": "each batch" if series.stride == 1 else f"mean of {series.stride} batches",
+        "name": words.EACH_BATCH if series.stride == 1 else words.MEAN_OF_BATCHES.format(count=series.stride),
         "marker": {"size": 3.5, "color": color, "opacity": 0.25},
         "hoverinfo": "skip",
     }
@@ -134,7 +135,7 @@ def _whole(series: Series, budget: int, color: str, several: bool) -> list[dict[
         "mode": "lines",
         "name": name,
         "line": {"width": 2.6, "color": color},
-        "hovertemplate": f"step %{{x:,}}<br>{name}, smoothed loss %{{y:.4f}}<extra></extra>",
+        "hovertemplate": words.SMOOTHED_HOVER.format(of=name) + "<extra></extra>",
     }
     return [batches, line]
 
@@ -146,22 +147,22 @@ def _tests(state: RunState, theme: Theme) -> dict[str, Any]:
         "y": [each.loss for each in state.evaluations],
         "customdata": [f"{each.accuracy:.2%}" for each in state.evaluations],
         "mode": "markers",
-        "name": "test set",
+        "name": words.TEST_SET,
         "marker": {
             "size": 9,
             "symbol": "diamond",
             "color": "#e69f00",
             "line": {"width": 1, "color": theming.PALETTES[theme].ink},
         },
-        "hovertemplate": "step %{x:,}<br>test loss %{y:.4f}<br>test accuracy %{customdata}<extra></extra>",
+        "hovertemplate": words.TEST_HOVER.format() + "<extra></extra>",
     }
 
 
 def _title(state: RunState) -> str:
     if not state.evaluations:
-        return "Loss"
+        return str(words.TITLES["loss"])
     last = state.evaluations[-1]
-    return f"Loss · test accuracy {last.accuracy:.1%} at step {last.step:,}"
+    return f"{words.TITLES['loss']} · {words.TESTED.format(accuracy=last.accuracy, step=last.step)}"
 
 
 def latest(state: RunState) -> float:

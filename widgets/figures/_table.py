@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lab.events import PURPOSES, MemoryTraced
 from lab.state import SERIES_POINTS, RunState, Series
 from widgets.figures import _theme as theming
+from widgets.figures import words
 from widgets.figures._bars import received, window
 from widgets.figures._breakdown import PARTS, rows_of
 from widgets.figures._buckets import carried
@@ -19,8 +20,6 @@ from widgets.figures._units import duration, human_bytes, human_count, significa
 MAX_ROWS = 200
 LOSS_ROWS = 40
 """Of each curve."""
-EARLIER = "earlier"
-"""When the host prepared a batch before the devices began with it, while they worked on the step before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +55,15 @@ def _loss(state: RunState, points: int) -> Table:
         for name, series in _curves(state)
         for x, y in list(zip(series.x, series.y, strict=True))[:: -max(1, len(series) // points)]
     ]
-    tests = [(f"{e.step:,}", "test", significant(e.loss, 4), f"{e.accuracy:.2%}") for e in state.evaluations]
-    return Table(("step", "of", "loss", "accuracy"), tests[::-1] + rows)
+    tests = [(f"{e.step:,}", words.TEST, significant(e.loss, 4), f"{e.accuracy:.2%}") for e in state.evaluations]
+    return Table(words.COLUMNS["loss"], tests[::-1] + rows)
 
 
 def _curves(state: RunState) -> list[tuple[str, Series]]:
     if len(state.loss) <= 1:
-        return [("training", state.mean_loss)]
+        return [(words.TRAINING, state.mean_loss)]
     return [
-        ("mean of the ranks", state.mean_loss),
+        (words.MEAN_OF_RANKS, state.mean_loss),
         *((f"rank {rank}", state.loss[rank]) for rank in sorted(state.loss)),
     ]
 
@@ -79,15 +78,15 @@ def _timeline(state: RunState, step: int | None) -> Table:
     rows = [
         (
             span.device,
-            span.kind,
+            words.KINDS[span.kind],
             span.name,
-            duration(span.start_ns - first) if span.start_ns >= first else EARLIER,
+            duration(span.start_ns - first) if span.start_ns >= first else words.EARLIER,
             duration(span.duration_ns),
             human_bytes(span.bytes) if span.bytes else "",
         )
         for span in spans
     ]
-    return Table(("device", "kind", "what", "start", "takes", "bytes"), rows)
+    return Table(words.COLUMNS["timeline"], rows)
 
 
 def _busy(state: RunState) -> Table:
@@ -95,14 +94,15 @@ def _busy(state: RunState) -> Table:
     for device in theming.lanes(state):
         shares = state.shares(device)
         rows.append((device, *(f"{shares.get(kind, 0.0):.1%}" for kind in ORDER)))
-    return Table(("device", *(theming.kind_style(kind, "light").label for kind in ORDER)), rows if state.totals else [])
+    columns = (words.DEVICE, *(words.KINDS[kind] for kind in ORDER))
+    return Table(columns, rows if state.totals else [])
 
 
 def _memory(state: RunState) -> Table:
     """What is in use now, and of the step that was traced last what its peak was made of."""
-    columns: tuple[str, ...] = ("device", "in use", "peak", "capacity")
+    columns: tuple[str, ...] = words.COLUMNS["memory"]
     if state.memory_traces:
-        columns += ("step", "peak of the step", *PURPOSES)
+        columns += (*words.COLUMNS["memory_of_step"], *(words.PURPOSES[each] for each in PURPOSES))
     rows = []
     for device, used in state.memory.items():
         if not len(used.allocated):
@@ -123,11 +123,11 @@ def _of_step(trace: MemoryTraced | None) -> tuple[str, ...]:
 
 def _graph(state: RunState) -> Table:
     if state.graph is None:
-        return Table(("layer", "device", "parameters", "forward", "output", "crosses to"), [])
+        return Table(words.COLUMNS["placement_graph"], [])
     goes: dict[str, list[str]] = {}
     for edge in state.graph.edges:
         if edge.crosses:
-            both = f"{edge.target}: {edge.forward_bytes:,} B forward, {edge.backward_bytes:,} B back"
+            both = words.BOTH_WAYS.format(to=edge.target, forward=edge.forward_bytes, back=edge.backward_bytes)
             goes.setdefault(edge.source, []).append(both)
     rows = [
         (
@@ -140,12 +140,12 @@ def _graph(state: RunState) -> Table:
         )
         for node in state.graph.nodes
     ]
-    return Table(("layer", "device", "parameters", "forward", "output", "crosses to"), rows)
+    return Table(words.COLUMNS["placement_graph"], rows)
 
 
 def _breakdown(state: RunState) -> Table:
     rows = [(name, *(f"{getattr(spent, part.field):.1%}" for part in PARTS)) for name, spent in rows_of(state)]
-    return Table(("rank and device", *(part.label for part in PARTS)), rows)
+    return Table((words.RANK_AND_DEVICE, *(part.label for part in PARTS)), rows)
 
 
 def _buckets(state: RunState, step: int | None) -> Table:
@@ -157,25 +157,26 @@ def _buckets(state: RunState, step: int | None) -> Table:
             took = (duration(went.moving_ns), duration(went.waited_ns)) if went else ("", "")
             names = ", ".join(bucket.parameters)
             rows.append((f"{layout.step:,}", str(bucket.index), human_bytes(bucket.bytes), *took, names))
-    shown = f" (step {step:,})" if step is not None and times else ""
-    return Table(("from step", "bucket", "bytes", f"moved in{shown}", "waited before", "gradients of"), rows)
+    since, bucket, size, moved, waited, names = words.COLUMNS["buckets"]
+    if step is not None and times:
+        moved = f"{moved} ({words.OF_STEP.format(step=step)})"
+    return Table((since, bucket, size, moved, waited, names), rows)
 
 
 def _traffic(state: RunState, step: int | None) -> Table:
     """The step's bytes beside those of the whole run, where these are known."""
-    columns = ("from", "to", "what", "in the step", "times", "in the whole run", "times in all")
     found = measured(state, step)
     rows = []
     for pair in sorted(found.copies.keys() | state.traffic.keys()):
         flow, whole = found.copies.get(pair), state.traffic.get(pair)
         of_step = (human_bytes(flow.bytes), str(flow.times)) if flow else ("", "")
         of_run = (human_bytes(whole.bytes), f"{whole.transfers:,}") if whole else ("", "")
-        rows.append((*pair, "copies", *of_step, *of_run))
+        rows.append((*pair, words.COPIES, *of_step, *of_run))
     for device, flow in found.brought.items():
-        rows.append((device, "all ranks", "brought to all-reduces", human_bytes(flow.bytes), str(flow.times), "", ""))
+        rows.append((device, words.ALL_RANKS, words.BROUGHT_THERE, human_bytes(flow.bytes), str(flow.times), "", ""))
     for pair, flow in found.rings.items():
-        rows.append((*pair, "all-reduces, as a ring carries them", human_bytes(flow.bytes), str(flow.times), "", ""))
-    return Table(columns, rows)
+        rows.append((*pair, words.AS_RINGS, human_bytes(flow.bytes), str(flow.times), "", ""))
+    return Table(words.COLUMNS["traffic"], rows)
 
 
 _TABLES = {"busy": _busy, "breakdown": _breakdown, "memory": _memory, "placement_graph": _graph}

@@ -10,6 +10,7 @@ TITLES = {
     "buckets": "Gradient buckets",
     "placement_graph": "Placement graph",
     "memory": "Memory",
+    "loss": "Loss",
     "traffic": "Traffic matrix",
     "compare": "Compare two runs",
 }
@@ -29,6 +30,17 @@ NO_RUN = "No run yet"
 FIRST_STEP = "Waiting for the first step"
 SHARE_HOVER = "%{{customdata}}<br>{kind} %{{x:.1%}} of its time"
 OF_STEP = "step {step:,}"
+
+# -- the loss
+STEP_AXIS = "step"
+SMOOTHED = "smoothed"
+MEAN_OF_RANKS = "mean of the ranks"
+EACH_BATCH = "each batch"
+MEAN_OF_BATCHES = "mean of {count} batches"
+TEST_SET = "test set"
+TESTED = "test accuracy {accuracy:.1%} at step {step:,}"
+SMOOTHED_HOVER = "step %{{x:,}}<br>{of}, smoothed loss %{{y:.4f}}"
+TEST_HOVER = "step %{{x:,}}<br>test loss %{{y:.4f}}<br>test accuracy %{{customdata}}"
 
 # -- the timeline
 FIRST_COMPLETE_STEP = "Waiting for the first complete step"
@@ -116,7 +128,28 @@ BROUGHT = "{device} brought {size}"
 # -- two runs
 NO_TWO_RUNS = "No two runs yet"
 SMOOTHED_LOSS = "loss, smoothed"
-STEP_AXIS = "step"
 SHARE_OF_TIME = "share of each device's time"
 COMPARED = {"busy": "busy", "communicating": "communicates", "waiting": "waits"}
 LOSS_HOVER = "step %{{x:,}}, loss %{{y:.4f}}"
+
+# -- tables
+COLUMNS = {
+    "loss": ("step", "of", "loss", "accuracy"),
+    "timeline": ("device", "kind", "what", "start", "takes", "bytes"),
+    "memory": ("device", "in use", "peak", "capacity"),
+    "memory_of_step": ("step", "peak of the step"),
+    "placement_graph": ("layer", "device", "parameters", "forward", "output", "crosses to"),
+    "buckets": ("from step", "bucket", "bytes", "moved in", "waited before", "gradients of"),
+    "traffic": ("from", "to", "what", "in the step", "times", "in the whole run", "times in all"),
+}
+DEVICE = "device"
+RANK_AND_DEVICE = "rank and device"
+TEST = "test"
+TRAINING = "training"
+EARLIER = "earlier"
+"""When the host prepared a batch before the devices began with it, while they worked on the step before."""
+BOTH_WAYS = "{to}: {forward:,} B forward, {back:,} B back"
+COPIES = "copies"
+ALL_RANKS = "all ranks"
+BROUGHT_THERE = "brought to all-reduces"
+AS_RINGS = "all-reduces, as a ring carries them"

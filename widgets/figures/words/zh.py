@@ -10,6 +10,7 @@ TITLES = {
     "buckets": "梯度桶",
     "placement_graph": "放置图",
     "memory": "内存",
+    "loss": "损失",
     "traffic": "通信矩阵",
     "compare": "比较两次运行",
 }
@@ -28,6 +29,17 @@ NO_RUN = "尚未运行"
 FIRST_STEP = "等待第一步"
 SHARE_HOVER = "%{{customdata}}<br>{kind}占其时间的 %{{x:.1%}}"
 OF_STEP = "第 {step:,} 步"
+
+# -- the loss
+STEP_AXIS = "步"
+SMOOTHED = "平滑后"
+MEAN_OF_RANKS = "各 rank 的平均"
+EACH_BATCH = "每个批次"
+MEAN_OF_BATCHES = "{count} 个批次的平均"
+TEST_SET = "测试集"
+TESTED = "测试准确率 {accuracy:.1%}（第 {step:,} 步）"
+SMOOTHED_HOVER = "第 %{{x:,}} 步<br>{of}，平滑后的损失 %{{y:.4f}}"
+TEST_HOVER = "第 %{{x:,}} 步<br>测试损失 %{{y:.4f}}<br>测试准确率 %{{customdata}}"
 
 # -- the timeline
 FIRST_COMPLETE_STEP = "等待第一个完整的步"
@@ -114,7 +126,27 @@ BROUGHT = "{device} 提供 {size}"
 # -- two runs
 NO_TWO_RUNS = "还没有两次运行"
 SMOOTHED_LOSS = "损失（平滑）"
-STEP_AXIS = "步"
 SHARE_OF_TIME = "各设备时间的占比"
 COMPARED = {"busy": "忙碌", "communicating": "通信", "waiting": "等待"}
 LOSS_HOVER = "第 %{{x:,}} 步，损失 %{{y:.4f}}"
+
+# -- tables
+COLUMNS = {
+    "loss": ("步", "对象", "损失", "准确率"),
+    "timeline": ("设备", "类型", "内容", "开始", "用时", "字节"),
+    "memory": ("设备", "使用中", "峰值", "容量"),
+    "memory_of_step": ("步", "该步峰值"),
+    "placement_graph": ("层", "设备", "参数", "前向", "输出", "传往"),
+    "buckets": ("从第几步起", "桶", "字节", "传输用时", "此前等待", "包含的梯度"),
+    "traffic": ("来自", "去往", "内容", "本步", "次数", "整个运行", "总次数"),
+}
+DEVICE = "设备"
+RANK_AND_DEVICE = "rank 与设备"
+TEST = "测试"
+TRAINING = "训练"
+EARLIER = "更早"
+BOTH_WAYS = "{to}：前向 {forward:,} B，反向 {back:,} B"
+COPIES = "复制"
+ALL_RANKS = "所有 rank"
+BROUGHT_THERE = "带入全归约"
+AS_RINGS = "全归约，按环形传输计"
