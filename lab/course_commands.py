@@ -22,11 +22,21 @@ def notebooks(
         bool, typer.Option("--open/--no-open", help="Open JupyterLab there, or only copy the course.")
     ] = True,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Let JupyterLab open a browser.")] = True,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Copy nothing: run every notebook, and write a page of each here.", metavar="FOLDER"),
+    ] = None,
 ) -> None:
     """Copy the course to a folder of yours and open JupyterLab there. What you have changed is never overwritten."""
     from lab.course import files
 
     with as_exit_codes():
+        if html is not None:
+            from widgets.notebook import pages
+
+            for page in pages.render(files.notebooks(), html):
+                typer.echo(f"{page.path} ({page.seconds:.0f} s)")
+            return
         for line in files.told(files.copy(directory), directory):
             typer.echo(line)
         if open_lab:

@@ -241,7 +241,7 @@ class LabPanel(VBox):
             code = self.code()
         except LabError as error:
             code = f"# {error}"
-        style = "white-space:pre-wrap;font-size:12px;line-height:1.4;margin:0"
+        style = "white-space:pre-wrap;font-family:monospace;font-size:12px;line-height:1.4;margin:0"
         self._code.value = f"<pre style='{style}'>{html.escape(code)}</pre>"
 
 

@@ -99,8 +99,8 @@ class Predict(VBox):
     def reveal(self, measured: float | str) -> Revealed:
         """Shows the measurement beside the answer, here and in the cell that asks.
 
-        Before an answer is locked nothing of it is shown: both places say that one is missing, and the cell, which may
-        be one of many that are run together, goes on.
+        Before an answer is locked nothing of it is shown: the cell says that one is missing, and those below it, which
+        may be run together with it, go on.
 
         Raises:
             LabError: for a measurement that could not have been an answer.
@@ -108,8 +108,7 @@ class Predict(VBox):
         with self._guard:
             self.prediction.read(measured)
             if not self.prediction.locked:
-                self.alert.error(LabError(text.NOT_LOCKED))
-                return Revealed((text.NOT_LOCKED_HERE,))
+                return Revealed((text.NOT_LOCKED,))
             self.prediction.reveal(measured)
             self._show()
             return Revealed(tuple(self._lines()))

@@ -1,0 +1,101 @@
+"""Pages of notebooks: what widgets showed stays when they are gone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Browser
+from typer.testing import CliRunner
+
+from lab import cli
+from lab.course import files
+from lab.errors import LabError
+from lab.experiment import Experiment
+from tests.widgets.fakes import FakeRun
+from widgets.notebook import FormulaCheck, LossView, Predict, StepThrough
+from widgets.notebook.keeping import as_html
+from widgets.notebook.pages import render
+
+CELLS = [
+    """
+import lab
+from widgets.notebook import LabPanel
+panel = LabPanel(lab.Experiment(steps=3, timing="modelled", devices=["vgpu:0"]), show=("loss", "timeline"))
+panel
+""",
+    "panel.finished().state.step",
+]
+
+
+def book(path: Path, *cells: str) -> Path:
+    made = nbformat.v4.new_notebook()
+    made.cells = [nbformat.v4.new_markdown_cell("# 00 · Small & short"), *map(nbformat.v4.new_code_cell, cells)]
+    made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(made, path)
+    return path
+
+
+def test_a_figure_keeps_its_data() -> None:
+    kept = as_html(LossView(FakeRun(Experiment())))
+    drawn = re.search(r"\.\.\.(\[.*\]), \{displayModeBar", kept)
+    assert drawn is not None
+    data, layout = json.loads(drawn[1])
+    assert any(trace.get("y") for trace in data)
+    assert layout["height"]
+
+
+def test_lessons_keep_what_they_say() -> None:
+    predict = Predict("How <long>?", kind="choice", options=["a", "b"])
+    assert "How &lt;long&gt;?" in as_html(predict)
+    assert "a<br>b" in as_html(predict)
+    steps = as_html(StepThrough(Experiment(strategy="ddp", world_size=2, batch_size=8)))
+    assert [title in steps for title in ("1. Split", "4. Synchronise", "6. Repeat")] == [True] * 3
+    assert "Largest difference over all" in as_html(FormulaCheck(Experiment(batch_size=8)))
+
+
+def test_a_page_shows_the_run_without_a_kernel(tmp_path: Path, browser: Browser) -> None:
+    (page,) = render([book(tmp_path / "00-small.ipynb", *CELLS)], tmp_path / "site")
+    assert page.title == "00 · Small & short"
+    tab = browser.new_page()
+    errors: list[str] = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    # What nbconvert's own template fetches from the network is none of the lab's.
+    tab.route(re.compile("^https?://"), lambda route: route.abort())
+    tab.goto((tmp_path / "site" / "index.html").as_uri())
+    tab.get_by_text("00 · Small & short").click()
+    tab.locator(".main-svg").first.wait_for()
+    assert tab.locator("[role=img]").count() == 2
+    assert "Finished: 3 steps" in tab.locator("body").inner_text()
+    assert "lab.Experiment(" in (tab.locator("details").first.text_content() or "")
+    assert [error for error in errors if "require" not in error and "MathJax" not in error] == []
+    tab.close()
+
+
+def test_a_notebook_that_fails_is_named(tmp_path: Path) -> None:
+    path = book(tmp_path / "00-broken.ipynb", "1 / 0")
+    with pytest.raises(LabError, match=r"00-broken\.ipynb does not run to its end"):
+        list(render([path], tmp_path / "site"))
+
+
+def test_a_folder_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabError, match="cannot write the pages to"):
+        list(render([], tmp_path / "file"))
+
+
+def test_the_command_makes_pages_and_copies_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "notebooks", lambda: [book(tmp_path / "00-small.ipynb", "1 + 1")])
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, ["notebooks", "--html", "site"])
+    assert result.exit_code == 0
+    assert "00-small.html" in result.output
+    assert sorted(path.name for path in (tmp_path / "site").iterdir()) == [
+        "00-small.html",
+        "index.html",
+        "plotly.min.js",
+    ]
+    assert not (tmp_path / "parallel-lab-course").exists()
