@@ -21,8 +21,7 @@ from lab.stacks import readable
 from lab.state import KEPT_STEPS, RunState
 from widgets import board, figures, languages
 from widgets.figures import clock_time, duration, human_bytes
-from widgets.web import history, presets, takeaway, text
-from widgets.web.advice import says
+from widgets.web import history, presets, takeaway, text, told
 from widgets.web.parts import Parts
 from widgets.web.session import Session
 
@@ -36,6 +35,7 @@ PACE_SECONDS = {
     "traffic": 1.0,
     "memory": 0.5,
     "compare": 1.0,
+    "insight": 1.0,
 }
 TITLE_PX = 28
 """Height of the title in a figure."""
@@ -72,6 +72,7 @@ class Painter:
         """Figure -> its revision when its table was made."""
         self._cards: list[str] = []
         self._compared: dict[str, Any] | None = None
+        self._told: dict[str, Any] = {}
         self._began: tuple[float, int] | None = None
         self._texts = takeaway.texts(experiment)
         self._preset = presets.shown(experiment)
@@ -91,7 +92,7 @@ class Painter:
                 "data": _data(state),
                 "kpis": kpis(state),
                 "steps": _steps(state),
-                "says": says(state),
+                "insight": self._told,
                 "preset": self._preset,
                 "lesson": text.LESSONS[self._experiment.strategy],
                 **self._texts,
@@ -118,6 +119,9 @@ class Painter:
         if everything or now >= self._due.get("compare", 0.0):
             self._due["compare"] = now + PACE_SECONDS["compare"]
             self._compare(session)
+        if everything or now >= self._due.get("insight", 0.0):
+            self._due["insight"] = now + PACE_SECONDS["insight"]
+            self._told = told.tell(self._state, session.earlier)
         self._cards = [*names, *(["compare"] if self._compared else [])]
         for name in session.tables.intersection(names):
             if self._tabled.get(name) != self._revisions[name]:

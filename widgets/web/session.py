@@ -15,6 +15,7 @@ from widgets.figures import Theme
 from widgets.languages import Language
 from widgets.web.history import History, Summary
 from widgets.web.leases import Lease
+from widgets.web.told import Earlier
 
 if TYPE_CHECKING:
     from widgets.web.frame import Painter
@@ -64,6 +65,8 @@ class Session:
     stopping: bool = False
     history: History = field(default_factory=History)
     """The runs that it has had."""
+    earlier: Earlier = field(default_factory=Earlier)
+    """The same, for what just happened."""
     problems: tuple[Problem, ...] = ()
     """Why the last wish could not be granted; shown until the next one."""
     problems_title: str = ""
@@ -91,6 +94,7 @@ class Session:
         """Remembers the tab's run as it is now."""
         with run.lock:
             self.history.keep(run.id, run.experiment, run.state)
+            self.earlier.keep(run.state)
 
     def compared(self) -> tuple[Summary, Summary] | None:
         """The two runs that are compared, the one that goes on as it is now."""

@@ -22,7 +22,7 @@ RUN_PATH = "parallel-lab/run.json"
 """A tab's run, as a file to keep."""
 TABLE_PATH = "parallel-lab/table.csv"
 """The numbers behind one of a tab's charts, as a file."""
-BENCH_SCRIPTS = ("common.js", "cards.js", "replay.js", "linking.js", "compare.js", "bench.js")
+BENCH_SCRIPTS = ("common.js", "cards.js", "replay.js", "linking.js", "compare.js", "insight.js", "bench.js")
 """Each may use what those before it define."""
 
 
@@ -69,7 +69,7 @@ def panel_script() -> str:
 def css() -> str:
     """The page's stylesheet, with the figures' colours as variables. All type grows with `--lab-type`, which projector
     mode sets."""
-    sheets = read("page.css") + read("bench.css") + board.css()
+    sheets = "".join(map(read, ("page.css", "bench.css", "insight.css"))) + board.css()
     sheets = re.sub(r"((?:font-size|text-size|font):[^;}]*?)\b([\d.]+)px", r"\1calc(\2px * var(--lab-type))", sheets)
     return _variables("light", ":root") + _variables("dark", ".dark") + sheets
 

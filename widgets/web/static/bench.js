@@ -17,7 +17,6 @@ function applyText() {
     write(find("b", tile), value);
     write(find("i", tile), of);
   }
-  write(find("[data-says]"), frame.says);
   write(find("[data-code]"), copied[shownAs]());
   offerSteps();
 }
@@ -90,6 +89,7 @@ function apply() {
   applyAlert();
   applyFigures();
   applyCompare();
+  applyInsight();
   document.dispatchEvent(new CustomEvent("parallel-lab:frame", { detail: frame }));
   // The server sends the next frame when this one is on the screen.
   const note = new URLSearchParams({ token: frame.token, number: frame.number });

@@ -298,29 +298,6 @@ FAILED = "Failed after {step:,} of {total:,} steps"
 TIME_LEFT = "about {time} of wall time left"
 DATA = "{title}: {train:,} training and {test:,} test samples, {origin}"
 
-# -- what the numbers say
-WAITED_MOST = "Over the whole run, {device} waited {share:.0%} of the time, and transfers took {took}."
-LITTLE = "under 1%"
-LARGER_BATCH = (
-    "Most of the time no device works, while the host prepares their work: a larger batch gives them more to do."
-)
-MOVE_A_LAYER = "{most} works much longer than {least}: move a layer from {most} to {least}."
-TRY_MICROBATCHES = "One device works while the others wait: try 2 microbatches, so that they overlap."
-LARGER_SHARES = (
-    "Each step copies the whole net to every device and the gradients back: a larger batch gives each copy more to do."
-)
-ONE_DEVICE = "One device does everything: nothing crosses, and nothing waits for another."
-RANKS_TOOK = (
-    "Over the whole run, the ranks computed {busy:.0%} of the time; communication beside that cost nothing, and they "
-    "waited {exposed:.0%} of the time for bytes on their way."
-)
-LATE_RANK = "Rank {rank} came last to the all-reduces: the others waited {share:.0%} of their time for it."
-SMALLER_BUCKETS = (
-    "All gradients travel in one bucket, which leaves when backward is nearly over: of smaller buckets the first ones "
-    "leave earlier."
-)
-MORE_COMPUTE = "A larger batch gives each rank more to compute per all-reduce."
-
 # -- trouble
 CANNOT_BREAK = "This cannot be done now"
 NO_RUN_TO_BREAK = "there is no run to break: start one with several ranks"

@@ -310,22 +310,6 @@ FAILED = "在第 {step:,} 步失败，共 {total:,} 步"
 TIME_LEFT = "实际时间还需约 {time}"
 DATA = "{title}：{train:,} 个训练样本，{test:,} 个测试样本，{origin}"
 
-# -- what the numbers say
-WAITED_MOST = "在整个运行中，{device} 有 {share:.0%} 的时间在等待，传输占 {took}。"
-LITTLE = "不到 1%"
-LARGER_BATCH = "大部分时间没有设备在工作，主机正在为它们准备任务：批次更大，它们就有更多事可做。"
-MOVE_A_LAYER = "{most} 的工作时间远长于 {least}：试着把一层从 {most} 移到 {least}。"
-TRY_MICROBATCHES = "一个设备工作时，其他设备都在等待：试试 2 个微批次，让它们的工作重叠起来。"
-LARGER_SHARES = "每一步都要把整个网络复制到每个设备，再把梯度收回来：批次更大，每份副本就有更多事可做。"
-ONE_DEVICE = "一个设备完成全部工作：没有跨设备的传输，也没有谁在等谁。"
-RANKS_TOOK = (
-    "在整个运行中，各 rank 有 {busy:.0%} 的时间在计算；与计算重叠的通信不额外花时间，另有 {exposed:.0%} 的时间"
-    "在等待传输中的数据。"
-)
-LATE_RANK = "rank {rank} 最后到达全归约：其他 rank 有 {share:.0%} 的时间在等它。"
-SMALLER_BUCKETS = "所有梯度都装在一个桶里，反向快结束时才发出：桶更小，最先的几个就能更早出发。"
-MORE_COMPUTE = "批次更大，每个 rank 在每次全归约之间就有更多计算。"
-
 # -- trouble
 CANNOT_BREAK = "现在不能这样做"
 NO_RUN_TO_BREAK = "没有可以制造故障的运行：请先开始一个有多个 rank 的运行"

@@ -1,0 +1,57 @@
+"""What just happened, for a tab: the findings of its run in its language, and the earlier runs to compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab import insight
+from lab.insight import Summary
+from lab.state import RunState
+from widgets import findings
+
+KEPT = 8
+"""Earlier runs of a tab that are remembered."""
+
+
+@dataclass(slots=True)
+class Earlier:
+    """The runs that a tab has had, as far as later ones are compared with them."""
+
+    _kept: dict[str, Summary] = field(default_factory=dict)
+
+    def keep(self, state: RunState) -> None:
+        """Takes the run as it is now, in place of what was kept of it before. Hold its lock meanwhile."""
+        taken = insight.summary(state)
+        if taken is not None:
+            self._kept[taken.run_id] = taken
+            while len(self._kept) > KEPT:
+                del self._kept[next(iter(self._kept))]
+
+    def before(self, state: RunState) -> Summary | None:
+        """The last run before this one."""
+        return next(reversed(self._others(state)), None)
+
+    def one(self, state: RunState) -> Summary | None:
+        """The last run of the same training on one device."""
+        if state.started is None:
+            return None
+        fields = state.started.experiment
+        return next((each for each in reversed(self._others(state)) if insight.is_reference(each, fields)), None)
+
+    def _others(self, state: RunState) -> list[Summary]:
+        own = state.started.run_id if state.started is not None else ""
+        return [each for each in self._kept.values() if each.run_id != own]
+
+
+def tell(state: RunState, earlier: Earlier) -> dict[str, Any]:
+    """What the card shows. Hold the run's lock meanwhile."""
+    words = findings.words
+    said = findings.say(insight.look(state, earlier.before(state), earlier.one(state)))
+    return {
+        "title": words.TITLE,
+        "more": words.MORE,
+        "empty": "" if said else words.NOTHING_YET,
+        "said": [(each.text, each.label, each.meaning, each.basis) for each in said],
+        "shown": findings.SHOWN,
+    }
