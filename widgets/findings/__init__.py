@@ -20,7 +20,7 @@ from widgets.figures import duration, human_bytes, human_count
 from widgets.figures._units import significant
 from widgets.findings import words
 
-SHOWN = 5
+SHOWN = 4
 """Sentences that a face shows at once; the others wait behind a word such as "more"."""
 ROUNDING = 1e-4
 """Of a loss: a difference that the order of additions in float32 explains."""
