@@ -25,6 +25,7 @@ from widgets.web.leases import Budget, Leases
 from widgets.web.limits import PERSONAL, Limits
 from widgets.web.session import Run
 from widgets.web.sessions import Sessions
+from widgets.web.shelf import Shelf
 from widgets.web.text import server as text
 
 VANISHED_SECONDS = 45
@@ -108,7 +109,7 @@ def serving(
         raise address.ServeError(text.DEFAULT_REFUSED.format(problems="; ".join(map(str, problems))))
     blocks = page.build(experiment, sessions)
     app = _Guarded(routes=routes.of(sessions), docs_url=None, redoc_url=None, openapi_url=None)
-    gate = app.gate = Gate(app.page, sessions, users, root_path)
+    gate = app.gate = Gate(Shelf(app.page), sessions, users, root_path)
     gate.events = {number: Event(len(fn.inputs), bool(fn.queue)) for number, fn in blocks.fns.items()}
     gate.triggers = frozenset(number for fn in blocks.fns.values() for number, _ in fn.targets)
     sessions.watch_silence()
