@@ -14,7 +14,7 @@ from typing import Any
 NAME = "parallel-lab"
 """Of the entry point, and the last part of the page's address. `lab` would hide JupyterLab itself."""
 TITLE = "Parallel Lab"
-STARTUP_SECONDS = 90
+STARTUP_SECONDS = 180
 """For the page to answer. It takes 5 s on an idle laptop; Binder's machines are shared, and may have to read it all
 from a cold disk."""
 SMALL_BYTES = 4 * 10**9

@@ -23,6 +23,9 @@ TOKEN = "parallel-lab-test"
 PATIENCE_MS = 90_000
 """The first run of a session also loads torch and the data, and the machine may be busy."""
 expect.set_options(timeout=PATIENCE_MS)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+POINTS = "document.querySelectorAll('.parallel-lab-plot')[0]?.data?.[0]?.x?.length ?? 0"
+"""How many points the first figure's first line has."""
 
 
 def until(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -128,3 +131,23 @@ class Lab:
 
 def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def workers() -> list[int]:
+    """The runs' workers below this process: children of a forkserver."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = process.parent()
+            is_worker = parent is not None and "forkserver import main" in " ".join(parent.cmdline())
+            if is_worker and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+def shot(lab: Lab, name: str) -> None:
+    """Keeps a picture where PARALLEL_LAB_SCREENSHOTS says, for somebody to look at."""
+    folder = os.environ.get("PARALLEL_LAB_SCREENSHOTS")
+    if folder:
+        lab.page.wait_for_timeout(1_500)
+        lab.page.screenshot(path=str(Path(folder) / f"{name}.png"))
