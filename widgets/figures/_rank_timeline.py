@@ -135,6 +135,7 @@ def _traces(
                 for span, text in zip(group, trace["text"], strict=True)
             ]
         if width < COMPUTE_WIDTH:
+            trace["meta"]["lane"] = "communication"
             trace["textfont"] = {**trace["textfont"], "size": 10}
         traces.append(trace)
     return traces

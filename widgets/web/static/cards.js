@@ -43,6 +43,8 @@ function fillTable(box, table, label) {
   box.dataset.key = key;
   const head = make("tr", {}, ...table.columns.map((text) => make("th", { scope: "col", text })));
   const rows = table.rows.map((cells) => make("tr", {}, ...cells.map((text) => make("td", { text }))));
+  // It scrolls, so the keyboard must be able to get there.
+  for (const [name, value] of [["tabindex", "0"], ["role", "group"], ["aria-label", label]]) box.setAttribute(name, value);
   const [left, top] = [box.scrollLeft, box.scrollTop];
   box.replaceChildren(make("table", { "aria-label": label }, head, ...rows), make("p", { text: table.note ?? "" }));
   box.scrollTo(left, top);

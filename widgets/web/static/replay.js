@@ -43,6 +43,7 @@ function readTimeline() {
       start: trace.base[index],
       end: trace.base[index] + length,
       kind: trace.meta.kind,
+      talks: trace.meta.lane === "communication",
       name: trace.customdata[index][0],
       label: trace.name,
       color: trace.marker.color,
@@ -127,7 +128,8 @@ function swatch(color) {
   return node;
 }
 
-function wording({ kind, name, label }) {
+function wording({ kind, name, label, talks }) {
+  if (talks) return name; // `waits for rank 1`, `bucket 0 · 66.2 kB`
   if (kind === "wait") return name && name !== label ? `${label}: ${name}` : label;
   return name === label || !label ? name : `${label} ${name}`;
 }
