@@ -9,7 +9,7 @@ import gradio as gr
 from lab import data, devices, nets, strategies
 from lab.experiment import Experiment
 from lab.vgpu import links, profiles
-from widgets.web import offers, presets, static, text
+from widgets.web import guesses, offers, presets, static, text
 from widgets.web.form import CONTROLS
 from widgets.web.form_values import values
 from widgets.web.presets import Preset
@@ -131,6 +131,13 @@ class Controls:
             js_on_load=static.read("presets.js"),
             apply_default_css=False,
             elem_id="lab-preset",
+        )
+        self.predict = gr.HTML(
+            guesses.NOTHING,
+            html_template=static.read("predict.html"),
+            js_on_load=static.read("predict.js"),
+            apply_default_css=False,
+            elem_id="lab-predict",
         )
         with gr.Row(elem_id="lab-buttons"):
             self.start = gr.Button(text.START, variant="primary", elem_id="lab-start")

@@ -93,6 +93,7 @@ class Painter:
                 "kpis": kpis(state),
                 "steps": _steps(state),
                 "insight": self._told,
+                "predict": session.guesses.show(self._id, state, session.earlier),
                 "preset": self._preset,
                 "lesson": text.LESSONS[self._experiment.strategy],
                 **self._texts,

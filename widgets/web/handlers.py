@@ -12,11 +12,11 @@ from lab.experiment import Experiment
 from lab.state import RunState
 from widgets import figures, languages
 from widgets.figures import clock_time
-from widgets.web import arranging, controls, presets, takeaway, text
+from widgets.web import arranging, controls, guesses, presets, takeaway, text
 from widgets.web import form as forms
 from widgets.web.frame import Painter, reached
 from widgets.web.leases import Lease
-from widgets.web.session import Session
+from widgets.web.session import Run, Session
 from widgets.web.sessions import Sessions
 
 FRAME_SECONDS = 0.2
@@ -202,6 +202,28 @@ class Handlers:
         base = self._session(request).base or self.default
         return arranging.arranged(forms.Form(*values), base, self.sessions.limits.faults)
 
+    @languages.spoken(_of_tab)
+    def predict(self, event: gr.EventData, request: gr.Request, *values: Any) -> Any:
+        """The reader wants to predict, or predicts: (the questions)."""
+        session = self._session(request)
+        session.guesses.take(event._data)
+        return (
+            gr.skip() if isinstance(event._data, dict) and "answers" in event._data else self._asked(session, *values)
+        )
+
+    @languages.spoken(_of_tab)
+    def ask(self, request: gr.Request, *values: Any) -> Any:
+        """The controls have changed: the questions that suit them, for who predicts."""
+        session = self._session(request)
+        return self._asked(session, *values) if session.guesses.on else gr.skip()
+
+    def _asked(self, session: Session, *values: Any) -> Any:
+        try:
+            experiment = forms.Form(*values).experiment(session.base or self.default)
+        except ExperimentError:
+            return gr.skip()  # Start will say what is wrong
+        return gr.HTML(guesses.shown(experiment))
+
     def resize(self, event: gr.EventData, *values: Any) -> tuple[Any, Any]:
         """The board asks for a virtual GPU more or less."""
         by = event._data.get("by") if isinstance(event._data, dict) else None
@@ -248,6 +270,7 @@ class Handlers:
             yield before.paint(session, status=text.READY), *buttons("ended")
             return
         session.history.begin(run.id)
+        session.guesses.lock(run.id, run.experiment)
         painter = session.painter = Painter(run.id, run.experiment, run.state, run.lock)
         shown = "starting"
         try:
@@ -261,6 +284,7 @@ class Handlers:
                 frame = painter.paint(session, last=done)
                 if done:
                     yield frame, *buttons("ended")
+                    yield from self._compare_with_one(session, run, painter)
                     return
                 status = run.state.status
                 yield frame, *(UNCHANGED if status == shown else buttons(status))
@@ -275,6 +299,16 @@ class Handlers:
             if not run.done:
                 run.stop()
             session.keep(run)
+
+    def _compare_with_one(self, session: Session, run: Run, painter: Painter) -> Iterator[tuple[Any, ...]]:
+        """Where a speed-up was predicted: a frame with what one device takes, once that is known."""
+        with run.lock:
+            wanted = session.guesses.needs_one(run.state, session.earlier)
+        if wanted:
+            for _ in guesses.measure_one(self.sessions, session):
+                yield painter.paint(session), *UNCHANGED
+            if session.run is run:
+                yield painter.paint(session, last=True), *UNCHANGED
 
     def _wait(self, session: Session, lease: Lease, painter: Painter) -> Iterator[tuple[Any, ...]]:
         """Frames of the tab's place in line, until its turn comes or it wants something else."""

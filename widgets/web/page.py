@@ -82,5 +82,14 @@ def build(default: Experiment, sessions: Sessions) -> gr.Blocks:
             trigger_mode="always_last",
             **QUIET,
         )
+        controls.predict.select(do.predict, values, [controls.predict], trigger_mode="multiple", **QUIET)
+        gr.on(
+            [strategy.change, *(control.change for control in controls.arranging)],
+            do.ask,
+            values,
+            [controls.predict],
+            trigger_mode="always_last",
+            **QUIET,
+        )
         page.unload(do.leave)
     return page

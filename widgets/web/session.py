@@ -13,6 +13,7 @@ from lab.experiment import Experiment
 from lab.state import RunState
 from widgets.figures import Theme
 from widgets.languages import Language
+from widgets.web.guesses import Guesses
 from widgets.web.history import History, Summary
 from widgets.web.leases import Lease
 from widgets.web.told import Earlier
@@ -67,6 +68,8 @@ class Session:
     """The runs that it has had."""
     earlier: Earlier = field(default_factory=Earlier)
     """The same, for what just happened."""
+    guesses: Guesses = field(default_factory=Guesses)
+    """What the reader predicts."""
     problems: tuple[Problem, ...] = ()
     """Why the last wish could not be granted; shown until the next one."""
     problems_title: str = ""

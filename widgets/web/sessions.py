@@ -153,6 +153,15 @@ class Sessions:
             _end(run)
         return run
 
+    def start_beside(self, experiment: Experiment) -> Run:
+        """Starts a run that no tab shows; who asks for it has a lease for it, and closes it.
+
+        Raises:
+            ExperimentError: when it cannot run, or may not.
+        """
+        self._refuse_too_much(experiment)
+        return self._start(experiment)
+
     def _keep(self, session: Session, run: Run, lease: Lease | None) -> None:
         """Stops a run when its time is up, and gives its lease back when its processes are gone."""
         try:

@@ -19,14 +19,20 @@ class Earlier:
     """The runs that a tab has had, as far as later ones are compared with them."""
 
     _kept: dict[str, Summary] = field(default_factory=dict)
+    _beside: dict[str, Summary] = field(default_factory=dict)
+    """Runs of one device that nobody saw, made to compare with."""
 
-    def keep(self, state: RunState) -> None:
-        """Takes the run as it is now, in place of what was kept of it before. Hold its lock meanwhile."""
-        taken = insight.summary(state)
+    def keep(self, state: RunState, beside: bool = False) -> None:
+        """Takes the run as it is now, in place of what was kept of it before. Hold its lock meanwhile.
+
+        Args:
+            beside: it was made to compare with, and is no run of the reader's.
+        """
+        taken, kept = insight.summary(state), self._beside if beside else self._kept
         if taken is not None:
-            self._kept[taken.run_id] = taken
-            while len(self._kept) > KEPT:
-                del self._kept[next(iter(self._kept))]
+            kept[taken.run_id] = taken
+            while len(kept) > KEPT:
+                del kept[next(iter(kept))]
 
     def before(self, state: RunState) -> Summary | None:
         """The last run before this one."""
@@ -37,7 +43,8 @@ class Earlier:
         if state.started is None:
             return None
         fields = state.started.experiment
-        return next((each for each in reversed(self._others(state)) if insight.is_reference(each, fields)), None)
+        known = [*self._beside.values(), *self._others(state)]
+        return next((each for each in reversed(known) if insight.is_reference(each, fields)), None)
 
     def _others(self, state: RunState) -> list[Summary]:
         own = state.started.run_id if state.started is not None else ""

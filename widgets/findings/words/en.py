@@ -196,3 +196,24 @@ AGAINST_ONE_SLOWER = "Together the {count} are slower than one device ({device})
 AGAINST_ONE_EQUAL = "Together the {count} are as fast as one device ({device})."
 DEVICES = "{count} devices"
 RANKS = "{count} ranks"
+
+# -- predicted
+PREDICTION = "Your prediction"
+QUESTIONS = {
+    "busiest": "Which device will be busiest?",
+    "busiest_rank": "Which rank will be busiest?",
+    "heaviest": "Which layer will take most time?",
+    "speedup": "How many times as fast as one device?",
+}
+SAME = "about the same"
+COLUMNS = ("Question", "You said", "The run says", "")
+RIGHT = "right"
+WRONG = "not quite"
+OFF = "off by {residual} ({share} of what was measured)"
+LOCKED = "locked until the run has ended"
+TOO_FEW = "too few steps to tell"
+MEASURING_ONE = "one device is measured now"
+NO_ONE = "not known: one device could not be measured"
+ONE_NOW = "The one device was measured right after this run, for {steps} steps: {step} per step."
+ONE_NOISE = "Both were timed by this computer, one after the other: whatever else it did shows in the ratio."
+ONE_EARLIER = "The one device is that of your earlier run: {step} per step."

@@ -157,3 +157,24 @@ AGAINST_ONE_SLOWER = "{count}合起来比一个设备（{device}）还慢：速�
 AGAINST_ONE_EQUAL = "{count}合起来与一个设备（{device}）一样快。"
 DEVICES = "{count} 个设备"
 RANKS = "{count} 个 rank"
+
+# -- predicted
+PREDICTION = "你的预测"
+QUESTIONS = {
+    "busiest": "哪个设备最忙？",
+    "busiest_rank": "哪个 rank 最忙？",
+    "heaviest": "哪一层用时最多？",
+    "speedup": "速度是一个设备的几倍？",
+}
+SAME = "差不多"
+COLUMNS = ("问题", "你的回答", "运行的结果", "")
+RIGHT = "正确"
+WRONG = "不对"
+OFF = "相差 {residual}（测得值的 {share}）"
+LOCKED = "已锁定，运行结束后揭晓"
+TOO_FEW = "步数太少，无法判断"
+MEASURING_ONE = "正在测量一个设备"
+NO_ONE = "未知：一个设备无法测量"
+ONE_NOW = "一个设备是在这次运行之后测的，共 {steps} 步：每步 {step}。"
+ONE_NOISE = "两者先后由这台计算机计时：它同时做的其他事情会影响这个比值。"
+ONE_EARLIER = "一个设备取自你之前的运行：每步 {step}。"

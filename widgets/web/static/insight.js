@@ -10,6 +10,22 @@ function applyInsight() {
   applySaid(find("[data-insight-first]", told), first);
   applySaid(find("[data-insight-others]", told), others);
   find("details", told).hidden = !others.length;
+  applyPredicted();
+}
+
+/** What the reader predicted, beside what the run says. */
+function applyPredicted() {
+  const { predict } = frame;
+  const box = find("[data-predicted]", told);
+  box.hidden = !predict.rows.length;
+  const key = JSON.stringify(predict);
+  if (box.hidden || box.dataset.key === key) return;
+  box.dataset.key = key;
+  write(find("[data-predicted-title]", box), predict.title);
+  write(find("[data-predicted-note]", box), predict.note);
+  const cells = predict.rows.map((row) => [row.question, row.answer, row.measured, row.verdict]);
+  find("thead", box).replaceChildren(make("tr", {}, ...predict.columns.map((text) => make("th", { scope: "col", text }))));
+  find("tbody", box).replaceChildren(...cells.map((texts) => make("tr", {}, ...texts.map((text) => make("td", { text })))));
 }
 
 /** In place: what the reader has selected, or a screen reader reads, stays unless its words change. */

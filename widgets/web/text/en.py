@@ -166,6 +166,7 @@ PRESETS = {
 
 # -- instruments
 BENCH = {
+    "predict": "Predict first",
     "preset": "Preset",
     "no_preset": "Your own",
     "watch": "Watch:",

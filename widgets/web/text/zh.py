@@ -179,6 +179,7 @@ PRESETS = {
 
 # -- instruments
 BENCH = {
+    "predict": "先预测",
     "preset": "预设",
     "no_preset": "自定义",
     "watch": "看点：",
