@@ -152,9 +152,8 @@ predict.reveal(100 * working(states[parts.index(4)]))
 n = len(devices)
 bubble = [100 * (n - 1) / (m + n - 1) for m in parts]
 waiting = [100 * (1 - working(state)) for state in states]
-Curves(
-    "The bubble", parts, {"measured": waiting, "(n − 1) / (m + n − 1)": bubble}, "microbatches", "% waiting", log_x=True
-)
+lines = {"measured": waiting, "(n − 1) / (m + n − 1)": bubble}
+Curves("The bubble", parts, lines, "microbatches", "% waiting", log_x=True)
 
 # %% [markdown]
 # With few microbatches, the formula is all there is to say. Now the time of a step. If parts cost nothing, it would be
@@ -162,9 +161,8 @@ Curves(
 
 # %%
 ideal_ms = [step_ms[0] * (m + n - 1) / (m * n) for m in parts]
-Curves(
-    "A training step", parts, {"measured": step_ms, "if parts cost nothing": ideal_ms}, "microbatches", "ms", log_x=True
-)
+lines = {"measured": step_ms, "if parts cost nothing": ideal_ms}
+Curves("A training step", parts, lines, "microbatches", "ms", log_x=True)
 
 # %%
 shape.reveal("falls, then rises" if min(step_ms) < step_ms[-1] else "falls, ever more slowly")
@@ -185,7 +183,8 @@ print(f"each further microbatch costs {cost_ms:.2f} ms, however small it is")
 best = (step_ms[0] * (n - 1) / (n * cost_ms)) ** 0.5
 fastest = parts[step_ms.index(min(step_ms))]
 print(f"gain and cost are in balance at about {best:.0f} microbatches; {fastest} were fastest here")
-print(f"that step is {step_ms[0] / min(step_ms):.2f} times as fast as the one in one piece; 2 would be perfect")
+speedup = step_ms[0] / min(step_ms)
+print(f"that step is {speedup:.2f} times as fast as the one in one piece; 2 would be perfect")
 
 # %% [markdown]
 # The balance: the bubble costs $\frac{t_1 (n-1)}{n\,m}$, where $t_1$ is the time with one part, and the parts cost

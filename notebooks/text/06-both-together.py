@@ -42,7 +42,7 @@ from widgets.notebook import LabPanel, Predict
 
 HARDWARE = "auto"
 devices = course.devices(4, HARDWARE, timing="modelled")
-length = course.length(steps=8, epochs=1)  # short; whole epochs when the environment has PARALLEL_LAB_LONG=1
+length = course.length(steps=5, epochs=1)  # short; whole epochs when the environment has PARALLEL_LAB_LONG=1
 devices
 
 # %% [markdown]

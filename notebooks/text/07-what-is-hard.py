@@ -121,7 +121,8 @@ for name, placement in placements.items():
     run.result()
     shares = [run.state.shares(device) for device in devices[:2]]
     work = [sum(share.get(kind, 0) for kind in ("forward", "backward", "optimizer")) for share in shares]
-    print(f"{name}: {run.state.step_seconds * 1e3:.1f} ms a step, the devices compute {work[0]:.0%} and {work[1]:.0%}")
+    ms = run.state.step_seconds * 1e3
+    print(f"{name}: {ms:.1f} ms a step, the devices compute {work[0]:.0%} and {work[1]:.0%}")
 
 # %% [markdown]
 # Counting layers or parameters does not balance a pipeline. Time does: `placement="auto"` goes by it.
@@ -155,7 +156,8 @@ healthy = lab.Experiment(
     timing="modelled",
     **length,
 )
-panel = LabPanel(healthy.replace(faults=["straggle:1:20:3"]), show=("timeline", "breakdown", "loss", "log"))
+late = healthy.replace(faults=["straggle:1:20:3"])
+panel = LabPanel(late, show=("timeline", "breakdown", "loss", "log"))
 panel
 
 # %% [markdown]
@@ -167,7 +169,8 @@ panel
 # %%
 panel.finished()
 
-before, after = (lab.start(healthy.replace(faults=faults, epochs=1, steps=20)) for faults in ([], ["straggle:1:0:3"]))
+short = healthy.replace(epochs=1, steps=20)
+before, after = lab.start(short), lab.start(short.replace(faults=["straggle:1:0:3"]))
 for name, run in {"all are well": before, "rank 1 straggles": after}.items():
     run.result()
     print(f"{name}: {run.state.step_seconds * 1e3:.2f} ms a step")

@@ -120,8 +120,8 @@ def train(net, optimizer, x, y, parts=1):
     """One step; in several parts, backward of each comes before forward of the next."""
     optimizer.zero_grad()
     for some, target in zip(x.chunk(parts), y.chunk(parts)):
-        output = net(some.to("vgpu:0"))
-        loss = nn.functional.cross_entropy(output.flatten(0, 1), target.to("vgpu:0").flatten())
+        some, target = some.to("vgpu:0"), target.to("vgpu:0")
+        loss = nn.functional.cross_entropy(net(some).flatten(0, 1), target.flatten())
         (loss / parts).backward()
     optimizer.step()
 
@@ -213,10 +213,11 @@ ProfileMemory(recomputed)
 # %%
 kept, kept_all = sum(at_peak(recomputed).values()), sum(at_peak(whole).values())
 print(f"{kept_all / 1e6:.1f} MB at the peak without, {kept / 1e6:.1f} MB with checkpoints")
-print(f"{whole.length_ns / 1e6:.1f} ms a step without, {recomputed.length_ns / 1e6:.1f} ms with checkpoints")
+times = [profile.length_ns / 1e6 for profile in (whole, recomputed)]
+print(f"{times[0]:.1f} ms a step without, {times[1]:.1f} ms with checkpoints")
 
 # %%
-again.reveal(recomputed.length_ns / whole.length_ns)
+again.reveal(times[1] / times[0])
 
 # %% [markdown]
 # Forward is about a third of a step's work, backward two thirds. Forward once more makes four thirds at most; here the
@@ -240,19 +241,17 @@ for name, changes in {
     held = {}
     for node in state.graph.nodes:
         held[node.device] = held.get(node.device, 0) + 16 * node.parameters / 1e6
-    print(
-        f"{name:14}: {memory[name]:4.1f} MB at the peak; {max(held.values()):.2f} MB of it follow from the parameters"
-    )
+    print(f"{name:14}: {memory[name]:4.1f} MB at the peak; for the parameters {max(held.values()):.2f} MB")
 
 # %% [markdown]
 # Data parallelism halves the activations, because each device has half of the batch. Every device still has all
-# parameters. Model parallelism halves both. So a net that is too large **itself** needs model parallelism (or a way to
+# parameters, gradients and optimizer state (the second number). Model parallelism halves both. So a net that is too large **itself** needs model parallelism (or a way to
 # share out parameters, gradients and state among ranks, which is called ZeRO or FSDP).
 
 # %% [markdown]
 # ## In plain PyTorch
 #
-# Everything above was plain PyTorch: on a real GPU you write `cuda` for `vgpu`. The questions that you ask a GPU are the
+# The steps above were plain PyTorch: on a real GPU you write `cuda` for `vgpu`. The questions that you ask a GPU are the
 # same, too:
 
 # %%

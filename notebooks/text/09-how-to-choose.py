@@ -159,20 +159,22 @@ for name, guess in guesses.items():
 # - Model parallelism sends the activations at the cut: they grow with the batch. The number of parameters does not matter.
 
 # %%
-link_gb_per_s = {"A": 15.75, "B": 1.0, "C": 0.125, "D": 1.0}  # of the T4's PCIe, the classroom, Ethernet, the classroom
-for name in situations:
+from lab.vgpu import links, profiles
+
+for name, (fields, _) in situations.items():
     alone = step_ms[name, "one device"]
     print(
         f"{name}: one device computes for {alone:.2f} ms"
         if alone < 1e9
         else f"{name}: one device has too little memory"
     )
+    gb_per_s = profiles.get(fields["hardware"]).link_gb_per_s
+    if "link" in fields:
+        gb_per_s = links.get(fields["link"]).gb_per_s
     for way in ("data parallel", "model parallel"):
         sent = crossing[name, way]
         if sent:
-            print(
-                f"   {way:14} sends {sent / 1e6:5.2f} MB, which takes {sent / link_gb_per_s[name] / 1e6:6.2f} ms at least"
-            )
+            print(f"   {way:14} sends {sent / 1e6:5.2f} MB, which takes {sent / gb_per_s / 1e6:6.2f} ms at least")
 
 # %% [markdown]
 # As questions, in this order:

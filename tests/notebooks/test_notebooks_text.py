@@ -70,6 +70,18 @@ def test_it_has_the_sections_of_a_lesson(path: Path) -> None:
 
 
 @every_notebook
+def test_the_teacher_has_notes_on_it(path: Path) -> None:
+    title = books.read(path).cells[0].source.splitlines()[0].removeprefix("# ").split(":")[0]
+    minutes = re.search(r"\*\*Time:\*\* (\d\d) minutes", books.read(path).cells[0].source)
+    notes = (books.ROOT / "docs" / "teaching.md").read_text(encoding="utf-8").split("\n## ")
+    (own,) = [section for section in notes if section.splitlines()[0] == title]
+    parts = re.findall(r"^\*\*(Goals|Time|Misconceptions|Questions|Answers)", own, re.MULTILINE)
+    assert parts == ["Goals", "Time", "Misconceptions", "Questions", "Answers"]
+    assert minutes is not None
+    assert f"**Time.** {minutes[1]} minutes" in own
+
+
+@every_notebook
 def test_its_devices_are_chosen_in_one_place(path: Path) -> None:
     code = [cell.source for cell in books.read(path).cells if cell.cell_type == "code"]
     settings = [source for source in code if re.search(r"^HARDWARE = \"auto\"", source, re.MULTILINE)]

@@ -77,10 +77,15 @@ def curves(drawn: CurveSet, theme: Theme = "light") -> Spec:
 def table(drawn: CurveSet) -> Table:
     """A row for each x."""
     rows = [
-        (f"{x:g}", *(significant(line[index], 4) for line in drawn.lines.values())) for index, x in enumerate(drawn.x)
+        (_plain(x), *(significant(line[index], 4) for line in drawn.lines.values())) for index, x in enumerate(drawn.x)
     ]
     step = max(1, len(rows) // 60)
     return Table((drawn.x_title or "x", *drawn.lines), rows[::step])
+
+
+def _plain(x: float) -> str:
+    """`10,000,000`, and not `1e+07`."""
+    return f"{x:,.0f}" if x == round(x) else f"{x:g}"
 
 
 def _ticks(drawn: CurveSet) -> dict[str, object]:
@@ -89,5 +94,5 @@ def _ticks(drawn: CurveSet) -> dict[str, object]:
         return {}
     ticks: dict[str, object] = {"type": "log"}
     if len(drawn.x) <= 12:
-        ticks |= {"tickvals": list(drawn.x), "ticktext": [f"{x:,g}" for x in drawn.x]}
+        ticks |= {"tickvals": list(drawn.x), "ticktext": [_plain(x) for x in drawn.x]}
     return ticks

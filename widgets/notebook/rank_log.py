@@ -131,7 +131,8 @@ def _traceback(state: RunState) -> str:
 
 
 def _page(ranks: list[str], lines: tuple[str, ...], traceback: str) -> str:
-    style = "margin:0;font-size:12px;line-height:1.5;white-space:pre-wrap;color:inherit;background:transparent"
+    style = "margin:0;font-size:12px;line-height:1.5;white-space:pre-wrap;word-break:normal"
+    style += ";color:inherit;background:transparent"
     shown = html.escape("\n".join([*ranks, *([""] if lines else []), *lines]))
     page = f'<pre role="log" style="{style}">{shown}</pre>'
     if traceback:
