@@ -8,6 +8,7 @@ import re
 import pytest
 import traitlets
 
+from lab.events import Bucket, BucketsBuilt
 from lab.experiment import Experiment
 from tests.widgets import events_factory as factory
 from widgets import board
@@ -91,6 +92,18 @@ def test_ranks_that_place_their_layers_show_rank_0() -> None:
     assert [lane["name"] for lane in state["devices"]] == ["vgpu:0", "vgpu:1"]
     assert state["copies"] is None
     assert state["note"] == "Every rank places its layers so: rank 1 on vgpu:2 and vgpu:3."
+    assert [lane["also"] for lane in state["devices"]] == [["rank 1 · vgpu:2"], ["rank 1 · vgpu:3"]]
+
+
+def test_every_copy_has_its_part_of_the_batch() -> None:
+    copies = [Experiment(strategy="data_parallel", devices="vgpu:0,vgpu:1,vgpu:2"), Experiment(strategy="ddp")]
+    parts = [[lane["part"] for lane in board.state(each)["copies"]] for each in copies]
+    assert parts == [[[0, 3], [1, 3], [2, 3]], [[0, 2], [1, 2]]]
+
+
+def test_a_run_of_ranks_gives_its_buckets() -> None:
+    built = BucketsBuilt(1, (Bucket(0, ("fc1.weight",), 64_000), Bucket(1, ("conv1.weight",), 1_000)))
+    assert board.measured(factory.folded(factory.events(3), iter([built])))["buckets"] == [64_000, 1_000]
 
 
 def test_a_run_gives_shares_of_the_time() -> None:

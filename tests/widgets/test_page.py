@@ -175,7 +175,7 @@ def test_arranging_follows_net_and_devices(sessions: Sessions) -> None:
 
 def test_arranging_follows_ranks(sessions: Sessions) -> None:
     shown = arranged(sessions, strategy="ddp", net="resnet18")
-    assert seen(shown) == {"panel", "of_ranks", "microbatches", "bucket_mb", "note", "trouble_card"}
+    assert seen(shown) == {"panel", "of_ranks", "microbatches", "note", "trouble_card"}
     assert [lane["name"] for lane in shown["panel"].value["copies"]] == ["Rank 0 · cpu", "Rank 1 · cpu"]
     split = arranged(sessions, strategy="ddp", each="split")
     assert "hardware_card" in seen(split)

@@ -239,7 +239,7 @@ def test_dark_and_another_net(open_tab: Callable[[], Tab]) -> None:
     page.get_by_label("Net", exact=True).click()
     page.get_by_role("option", name="GPT").click()
     expect(page.locator("[data-layer='blocks.0']")).to_be_visible()
-    page.get_by_text("One device", exact=True).click()
+    page.locator("#lab-strategy").get_by_text("One device", exact=True).click()
     expect(page.locator("#lab-panel")).to_be_hidden()
 
 
@@ -253,7 +253,7 @@ def test_at_800_pixels_nothing_is_cut_off(open_tab: Callable[[], Tab]) -> None:
     assert page.evaluate(labels) == ["0%", "25%", "50%", "75%", "100%"]
     inside = page.evaluate(
         """(() => {
-            const box = document.querySelector('#lab-controls .wrap-inner');
+            const box = document.querySelector('#lab-net .wrap-inner');
             const input = box.querySelector('input');
             const arrow = box.querySelector('.icon-wrap').getBoundingClientRect();
             const room = parseFloat(getComputedStyle(input).paddingRight);

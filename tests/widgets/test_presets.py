@@ -31,13 +31,13 @@ def test_a_preset_is_checked_and_the_controls_give_it_back(name: str) -> None:
 
 @pytest.mark.parametrize("language", list(languages.LANGUAGES))
 def test_every_preset_has_its_words_and_leads_on(language: languages.Language) -> None:
-    text = languages.table("widgets.web.text", language)
-    assert list(text.PRESETS) == NAMES
+    words = languages.table("widgets.web.lessons", language)
+    assert list(words.PRESETS) == NAMES
     for name, preset in presets.all_presets().items():
-        assert preset.group in text.PRESET_GROUPS
+        assert preset.group in words.PRESET_GROUPS
         assert preset.next in NAMES
         assert preset.next != name
-        title, what, watch = text.PRESETS[name]
+        title, what, watch = words.PRESETS[name]
         assert len(title) <= 30
         assert len(what) <= 95
         assert len(watch) <= 130
@@ -45,7 +45,7 @@ def test_every_preset_has_its_words_and_leads_on(language: languages.Language) -
 
 def test_the_menu_has_all_groups_once_and_in_order() -> None:
     menu = presets.menu(presets.allowed(PERSONAL, ROOM))
-    assert [group["name"] for group in menu] == list(languages.table("widgets.web.text", "en").PRESET_GROUPS)
+    assert [group["name"] for group in menu] == list(languages.table("widgets.web.lessons", "en").PRESET_GROUPS)
     assert [preset["name"] for group in menu for preset in group["presets"]] == NAMES
 
 

@@ -10,7 +10,7 @@
 // placement, moved})` and need not answer. `onDevices(+1 | -1)`, where given, asks the host for a device more or less.
 import { draggable } from "./drag.js";
 import { drawBrackets, drawChip, drawLane, drawMemory, make, makeChip, makeGap, makeLane, makeWire, write } from "./lanes.js";
-import { complete, concerns, crossingBytes, crossings, fill, history, humanBytes, memory, moved } from "./model.js";
+import { complete, concerns, crossingBytes, crossings, fill, history, humanBytes, memory, moved, shortBytes } from "./model.js";
 
 let mounted = 0; // for ids that are unique in a page with several
 
@@ -161,7 +161,15 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
     });
     drawBrackets(lanes, rows);
     const bytes = pairs.reduce((sum, pair) => sum + pair.forward + pair.backward, 0);
-    write(total, state.copies ? "" : bytes ? fill(words.total, { bytes: humanBytes(bytes, words) }) : words.nothing);
+    write(total, state.copies ? bucketsSaid() : bytes ? fill(words.total, { bytes: humanBytes(bytes, words) }) : words.nothing);
+  }
+
+  /** How many buckets the gradients of a run with ranks travel in. */
+  function bucketsSaid() {
+    const sizes = found.buckets ?? [];
+    if (!sizes.length) return "";
+    const shown = sizes.slice(0, 4).map(shortBytes).join(", ") + (sizes.length > 4 ? " …" : "");
+    return fill(sizes.length > 1 ? words.buckets : words.bucket, { count: sizes.length, sizes: shown });
   }
 
   function drawTools(settled) {

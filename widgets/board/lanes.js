@@ -71,6 +71,7 @@ export function makeLane(name) {
   const bar = make("span", { class: "lab-room", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100" }, make("i"));
   const memory = make("div", { class: "lab-memory" }, bar, make("span"));
   const body = [make("ul", { class: "lab-chips", role: "list" }), make("p", { class: "lab-empty" })];
+  body.push(make("div", { class: "lab-part", role: "img" }), make("ul", { class: "lab-also" }));
   return make("section", { class: "lab-lane", "data-device": name, role: "group" }, head, memory, ...body);
 }
 
@@ -78,7 +79,7 @@ export function makeLane(name) {
  * `about` is {title, simulated, capacity_bytes, busy, bytes, note, removable}; `note` stands where there are no chips.
  */
 export function drawLane(lane, index, about, words) {
-  const [head, memory, , note] = lane.children;
+  const [head, memory, , note, part, also] = lane.children;
   const [, , what, busy, remove] = head.children;
   tint(lane, index);
   const simulated = about.simulated ? ` · ${words.simulated}` : "";
@@ -90,8 +91,30 @@ export function drawLane(lane, index, about, words) {
   write(busy, about.busy === null || about.busy === undefined ? "" : fill(words.busy, { share: Math.round(100 * about.busy) }));
   drawMemory(lane, about.bytes, about.capacity_bytes, words);
   write(note, about.note);
+  drawPart(part, about.part, words);
+  drawAlso(also, about.also ?? [], words);
   const says = memory.lastChild.textContent;
   put(lane, "aria-label", [lane.dataset.device, what.textContent, busy.textContent, says].filter(Boolean).join(", "));
+}
+
+/** Which part of every batch a copy gets: as many cells as parts, one of them filled. */
+function drawPart(node, part, words) {
+  node.hidden = !part || part[1] < 2;
+  if (node.hidden) return;
+  put(node, "aria-label", fill(words.part, { part: part[0] + 1, count: part[1] }));
+  if (node.dataset.part === part.join()) return;
+  node.dataset.part = part.join();
+  node.replaceChildren(...Array.from({ length: part[1] }, (_, index) => make("i", index === part[0] ? { class: "lab-mine" } : {})));
+}
+
+/** Where the other ranks have the same layers. */
+function drawAlso(list, names, words) {
+  list.hidden = !names.length;
+  put(list, "aria-label", words.also);
+  put(list, "title", words.also);
+  if (list.dataset.key === names.join()) return;
+  list.dataset.key = names.join();
+  list.replaceChildren(...names.map((text) => make("li", { text })));
 }
 
 /** The bar of a lane; also while a chip hovers over it. */

@@ -7,6 +7,7 @@
 //   edges    [{source, target, forward_bytes, backward_bytes}]
 //   chosen   {layer: device} | "even" | "auto"
 //   suggested {even: {layer: device}, auto: {layer: device} | null}        null: only a run can tell
+//   also     of a device: where the other ranks have the same layers; part, of a copy: [which, of how many] of the batch
 //   copies   null | [{name, device, title, simulated, samples, note, memory_bytes, capacity_bytes}]: every lane holds all
 //   fixed    true when the layers are placed and nothing may be moved
 //   removable  the device that may be taken away, can_add whether one may be added; refused, note  sentences

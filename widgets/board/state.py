@@ -32,7 +32,7 @@ def state(
     """
     drawn = outline(experiment, net)
     own = checks.rank_devices(experiment.devices, experiment.world_size or 1, 0)
-    lanes = [_device(experiment, name) for name in own]
+    lanes = [_device(experiment, name) | {"also": _also(experiment, place)} for place, name in enumerate(own)]
     suggested, refused = _suggested(drawn, {lane["name"]: lane["capacity_bytes"] for lane in lanes})
     chosen = _chosen(drawn, own, experiment.placement if chosen is None else chosen)
     return {
@@ -55,6 +55,7 @@ def measured(run: RunState) -> dict[str, Any]:
     busy = {name: 1 - run.shares(name).get("wait", 0.0) for name in run.device_names if run.shares(name)}
     return {
         "layers": {path: {"share": ns / whole} for path, ns in spent.items()} if whole else {},
+        "buckets": [bucket.bytes for bucket in run.buckets],
         "devices": {name: {"busy": share} for name, share in busy.items()},
         "placed": placed
         and {
@@ -163,6 +164,7 @@ def _copies(experiment: Experiment, drawn: Outline) -> list[dict[str, Any]] | No
     parts = -(-batch // size)
     return [
         _copy(experiment, drawn, name, min(size, max(0, batch - index * size)), parts, index == 0 and count > 1)
+        | {"part": [index, count]}
         for index, name in enumerate(experiment.devices)
     ]
 
@@ -190,6 +192,7 @@ def _rank(experiment: Experiment, drawn: Outline, rank: int) -> dict[str, Any]:
     return lane | {
         "name": words.RANK.format(rank=rank, devices=words.listed(own)),
         "device": shared.get(own[0], own[0]),
+        "part": [rank, ranks],
     }
 
 
@@ -201,6 +204,14 @@ def _whole(drawn: Outline, samples: int, batch: int) -> int:
 
 def _parameter_bytes(drawn: Outline) -> int:
     return sum(node.parameter_bytes for node in drawn.graph.nodes)
+
+
+def _also(experiment: Experiment, place: int) -> list[str]:
+    """The devices that hold, in the other ranks, what rank 0 has on its device in this place."""
+    ranks = experiment.world_size or 1
+    if experiment.placement is None:
+        return []
+    return [f"rank {rank} · {checks.rank_devices(experiment.devices, ranks, rank)[place]}" for rank in range(1, ranks)]
 
 
 def _other_ranks(experiment: Experiment) -> str:

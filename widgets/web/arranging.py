@@ -49,7 +49,6 @@ def arranged(form: Form, base: Experiment, faults: bool = True) -> tuple[Any, ..
         "microbatches": gr.Number(visible=offers.takes_microbatches(form.strategy)),
         "note": gr.Markdown(visible=(several or ranks) and entry is not None and entry.batch_norm),
         "of_ranks": gr.Row(visible=ranks),
-        "bucket_mb": gr.Number(visible=ranks),
         "trouble_card": gr.Accordion(visible=ranks and faults),
         "hardware_card": gr.Accordion(visible=virtual),
         "timing_note": _timing_note(form, base),

@@ -36,7 +36,6 @@ ARRANGED = (
     "microbatches",
     "note",
     "of_ranks",
-    "bucket_mb",
     "trouble_card",
     "hardware_card",
     "timing_note",
@@ -178,6 +177,7 @@ class Controls:
         with gr.Row(visible=ranks, elem_id="lab-ranks") as self.of_ranks:
             self.ranks = gr.Number(**self._given("ranks"), precision=0, minimum=1, maximum=most_ranks)
             self.each = gr.Dropdown(**self._given("each"))
+            self.bucket_mb = gr.Number(**self._given("bucket_mb"), step=0.01, elem_id="lab-bucket")
         self.per_rank = gr.Number(value=self._value["per_rank"], visible=False)
         self.panel = gr.HTML(
             self._value["panel"],
@@ -208,7 +208,6 @@ class Controls:
 
     def _trouble(self, most_ranks: int, faults: bool) -> None:
         ranks = offers.takes_ranks(self._default.strategy)
-        self.bucket_mb = gr.Number(**self._given("bucket_mb"), step=0.01, visible=ranks, elem_id="lab-bucket")
         with gr.Accordion(
             **self._say["trouble_card"], open=False, visible=ranks and faults, elem_classes="lab-more"
         ) as self.trouble_card:

@@ -14,14 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lab import strategies
-from lab.errors import Problem
-from lab.events import RankFailed
 from lab.experiment import Experiment
-from lab.stacks import readable
 from lab.state import KEPT_STEPS, RunState
 from widgets import board, figures, languages
 from widgets.figures import clock_time, duration, human_bytes
-from widgets.web import history, presets, takeaway, text, told
+from widgets.web import alert, history, presets, takeaway, text, told
 from widgets.web.parts import Parts
 from widgets.web.session import Session
 
@@ -98,7 +95,7 @@ class Painter:
                 "lesson": text.LESSONS[self._experiment.strategy],
                 **self._texts,
                 "board": board.measured(state),
-                "alert": _problems(session) or _failure(state),
+                "alert": alert.of(session, state),
                 "cards": self._cards,
                 "compare": self._compared,
                 "revisions": self._revisions,
@@ -193,7 +190,7 @@ def kpis(state: RunState) -> dict[str, tuple[str, str]]:
         of = of.format(count=count)
         shown["waiting"] = (f"{idle:.0%}", of)
     crossing = state.crossing_bytes
-    if crossing is not None and (state.group or not _several_ranks(state)):
+    if crossing is not None and (state.group or not alert.several_ranks(state)):
         of = text.GRADIENTS if state.group else text.PER_STEP if crossing else text.NOTHING_CROSSES
         shown["crossing"] = (human_bytes(crossing), of)
     return shown
@@ -244,50 +241,6 @@ def _steps(state: RunState) -> list[int]:
     """The steps among which the timeline can go, once it stands still."""
     still = state.finished or state.paused
     return sorted(step for step in state.spans if step < state.step)[-KEPT_STEPS:] if still else []
-
-
-_NOTHING_MORE: dict[str, Any] = {"advice": "", "others": [], "traceback": ""}
-
-
-def _problems(session: Session) -> dict[str, Any] | None:
-    problems = session.problems
-    if not problems:
-        return None
-    title = session.problems_title or _cannot_start(len(problems))
-    return {"title": title, "items": [_sentence(problem) for problem in problems], **_NOTHING_MORE}
-
-
-def _cannot_start(count: int) -> str:
-    return text.PROBLEMS_TITLE if count == 1 else text.PROBLEMS_TITLE_MANY.format(count=count)
-
-
-def _sentence(problem: Problem) -> str:
-    """With the page's names for the fields."""
-    label = text.FIELDS.get(problem.field, problem.field)
-    return f"{label}: {problem.message.replace('batch_size', text.BATCH.lower())}"
-
-
-def _failure(state: RunState) -> dict[str, Any] | None:
-    failure = state.failure
-    if failure is None:
-        return None
-    return {
-        "title": text.RANK_FAILED_TITLE.format(rank=failure.rank) if _several_ranks(state) else text.FAILED_TITLE,
-        "items": [failure.cause],
-        "advice": failure.advice,
-        "others": [_seen_by(other) for other in state.failures[1:]],
-        "traceback": readable(failure.traceback),
-    }
-
-
-def _several_ranks(state: RunState) -> bool:
-    """Also before the ranks have met."""
-    return state.started is not None and state.started.experiment.get("world_size", 1) > 1
-
-
-def _seen_by(failure: RankFailed) -> str:
-    line = failure.cause.strip().partition("\n")[0]
-    return line if line.startswith(f"rank {failure.rank}") else f"rank {failure.rank}: {line}"
 
 
 def _table(state: RunState, name: str, step: int | None) -> dict[str, Any]:

@@ -47,6 +47,10 @@ WORDS = {
     "undone": "Undone.",
     "redone": "Done again.",
     "measured_at_start": "Each layer is measured when the run starts; then Auto places it.",
+    "buckets": "Gradients travel in {count} buckets: {sizes}.",
+    "bucket": "All gradients travel in one bucket: {sizes}.",
+    "also": "The same layers in the other ranks",
+    "part": "Part {part} of {count} of every batch",
     "restarting": "Restarting with the new placement",
 }
 

@@ -42,6 +42,10 @@ WORDS = {
     "undone": "已撤销。",
     "redone": "已重做。",
     "measured_at_start": "运行开始时先测量每一层的用时，然后自动放置。",
+    "buckets": "梯度分 {count} 个桶传输：{sizes}。",
+    "bucket": "所有梯度装在一个桶里传输：{sizes}。",
+    "also": "其他 rank 中相同的层",
+    "part": "每个批次 {count} 份中的第 {part} 份",
     "restarting": "正在按新的放置重新开始",
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from widgets import board, languages
 from widgets.figures import PALETTES, Theme
-from widgets.web import text
+from widgets.web import lessons, text
 
 PLOTLY_PATH = "parallel-lab/plotly.min.js"
 """Where the page serves Plotly's bundle, relative to the page, so that it works behind a proxy's prefix too."""
@@ -47,7 +47,7 @@ def early() -> str:
 
 def _words(language: languages.Language) -> dict[str, Any]:
     with languages.speaking(language):
-        tables = {"presets": text.PRESETS, "preset_groups": text.PRESET_GROUPS, "lessons": text.LESSONS}
+        tables = {"presets": lessons.PRESETS, "preset_groups": lessons.PRESET_GROUPS, "lessons": text.LESSONS}
         return {**text.BENCH, **tables, "board": board.words.WORDS}
 
 

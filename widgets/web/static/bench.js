@@ -33,6 +33,9 @@ function applyAlert() {
   if (!alert) return;
   write(find("[data-alert-title]"), alert.title);
   applyList(find("[data-alert-items]"), alert.items);
+  write(find("[data-alert-lesson]"), alert.lesson);
+  applyList(find("[data-alert-did]"), alert.last);
+  find("[data-alert-last]").hidden = !alert.last.length;
   applyList(find("[data-alert-seen]"), alert.others);
   find("[data-alert-others]").hidden = !alert.others.length;
   write(find("[data-alert-advice]"), alert.advice);
