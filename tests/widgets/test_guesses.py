@@ -13,10 +13,10 @@ from tests.lab.insight.runs import state
 from tests.widgets import events_factory as factory
 from tests.widgets.fakes import FakeRun
 from widgets import languages
+from widgets.findings.earlier import Earlier
 from widgets.web.guesses import ONE_STEPS, Guesses, asked, measure_one, shown
 from widgets.web.leases import Budget, Leases, Need
 from widgets.web.sessions import Sessions
-from widgets.web.told import Earlier
 
 SPLIT = factory.EXPERIMENT
 ENDED = factory.finished("finished", 6)

@@ -11,9 +11,10 @@ from tests.lab.insight.runs import state
 from tests.widgets import events_factory as factory
 from tests.widgets.forms_factory import DEFAULT
 from widgets import languages
+from widgets.findings.earlier import KEPT, Earlier
 from widgets.web.frame import Painter
 from widgets.web.session import Session
-from widgets.web.told import KEPT, Earlier, tell
+from widgets.web.told import tell
 
 ROWS = (("vgpu:0", "forward", "a", 0, 50), ("vgpu:1", "forward", "b", 50, 100))
 

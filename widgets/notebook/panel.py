@@ -27,6 +27,7 @@ from widgets.notebook import cells, text, views
 from widgets.notebook.alerts import Alert
 from widgets.notebook.controls import Controls
 from widgets.notebook.follow import Run, end, follow, unfollow
+from widgets.notebook.insight import InsightView
 from widgets.notebook.rank_log import RankLog
 
 VIEWS: dict[str, Callable[[], Any]] = {
@@ -60,6 +61,8 @@ class LabPanel(VBox):
     _run: Run | None = None
     views: Mapping[str, Any] = MappingProxyType({})
     """The figures by name."""
+    _viewers: tuple[Any, ...] = ()
+    """Whatever follows the run beside the panel itself."""
 
     def __init__(
         self, experiment: Experiment | None = None, net: Any = None, show: Sequence[str] = FIRST_VIEWS
@@ -78,6 +81,8 @@ class LabPanel(VBox):
         self.alert = Alert()
         self.progress = FloatProgress(0.0, min=0.0, max=1.0, layout=Layout(width="160px"))
         self.views = {name: VIEWS[name]() for name in show}
+        self.insight = InsightView()
+        self._viewers = (*self.views.values(), self.insight)
         self._code = HTML()
         code = Accordion([self._code], titles=(text.CODE,))
         columns = "repeat(auto-fit, minmax(min(100%, 380px), 1fr))"
@@ -85,7 +90,7 @@ class LabPanel(VBox):
             list(self.views.values()), layout=Layout(display="grid", grid_template_columns=columns, grid_gap="10px")
         )
         bar = HBox([*self.buttons.values(), self.progress], layout=Layout(align_items="center", flex_flow="row wrap"))
-        super().__init__([self.controls, bar, self.alert, self.status, figures, code])
+        super().__init__([self.controls, bar, self.alert, self.status, figures, self.insight, code])
         self.controls.on_change(self._show_code)
         self._show_code()
         self.refresh(everything=True)
@@ -143,7 +148,7 @@ class LabPanel(VBox):
         if run is not None:
             unfollow(run, self)
         end(run)
-        for view in self.views.values():
+        for view in self._viewers:
             view.close()
         super().close()
 
@@ -158,7 +163,7 @@ class LabPanel(VBox):
         self._stopping = self._told_failure = False
         self._run = run = lab.start(experiment, self._net)
         self._show_code()
-        for view in self.views.values():
+        for view in self._viewers:
             view.show(run)
         self.refresh(everything=True)
         follow(run, self)

@@ -17,8 +17,8 @@ from lab.insight.questions import Measurement, Question, measure, questions
 from lab.state import RunState
 from widgets.figures import duration
 from widgets.findings import predicted, words
+from widgets.findings.earlier import Earlier
 from widgets.web.leases import Need
-from widgets.web.told import Earlier
 
 if TYPE_CHECKING:
     from widgets.web.session import Session

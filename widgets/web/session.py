@@ -12,11 +12,11 @@ from lab.errors import Problem
 from lab.experiment import Experiment
 from lab.state import RunState
 from widgets.figures import Theme
+from widgets.findings.earlier import Earlier
 from widgets.languages import Language
 from widgets.web.guesses import Guesses
 from widgets.web.history import History, Summary
 from widgets.web.leases import Lease
-from widgets.web.told import Earlier
 
 if TYPE_CHECKING:
     from widgets.web.frame import Painter
