@@ -1,7 +1,7 @@
 """What the lab must do for PyTorch packages that do not quite fit each other, and the private names that it needs.
 
 Private PyTorch names used here: `torch.utils._python_dispatch.TorchDispatchMode`, `UntypedStorage._cdata`,
-`OpOverload._schema`, `OpOverload._overloadpacket`.
+`OpOverload._schema`, `OpOverload._overloadpacket`, `torch._amp_foreach_non_finite_check_and_unscale_`.
 
 Tried on torch 2.13.0 (CPU build) with torchvision 0.28.0 (registry wheel, built against CUDA).
 """
@@ -19,7 +19,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-__all__ = ["TorchDispatchMode", "flop_formula", "import_torchvision", "operator_name", "storage_key"]
+__all__ = ["Scaler", "TorchDispatchMode", "flop_formula", "import_torchvision", "operator_name", "storage_key"]
 
 _lock = threading.RLock()
 _declared: torch.library.Library | None = None
@@ -46,6 +46,25 @@ def operator_name(func: Any) -> str:
 def flop_formula(func: Any) -> Callable[..., int] | None:
     """Counts an operator's FLOPs from its arguments and `out_val`; None for one without a formula."""
     return flop_registry.get(func._overloadpacket)
+
+
+class Scaler:
+    """Multiplies float32 tensors on the CPU by a factor, and looks meanwhile whether all their numbers are finite: what
+    GradScaler does to gradients. It takes one pass over memory where two operations take two."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = torch.tensor(factor)
+        self._found = torch.zeros(())
+        """Becomes 1 with the first number that is not finite, and stays so."""
+
+    def scale(self, tensor: torch.Tensor) -> None:
+        """In place."""
+        torch._amp_foreach_non_finite_check_and_unscale_([tensor], self._found, self._factor)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all numbers so far were."""
+        return not self._found.item()
 
 
 def import_torchvision() -> ModuleType:

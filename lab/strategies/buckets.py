@@ -1,7 +1,8 @@
 """What happens to a bucket of gradients: it is averaged over the ranks, and everybody can see it.
 
 DistributedDataParallel lays the parameters' gradients side by side in buckets, and hands each bucket over as soon as
-backward has filled it. The averaging here is its own, `all_reduce(gradients / N)`; recording it changes no result.
+backward has filled it. The averaging here is its own, the sum over the ranks of `gradients * (1 / N)`; recording it
+changes no result.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.futures import Future
 
-from lab import vgpu
+from lab import _torch_compat, vgpu
 from lab.errors import listed
 from lab.events import Bucket, BucketsBuilt
 from lab.strategies.base import Job
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     GradBucket: TypeAlias = Any
     """`torch.distributed.GradBucket`, which has no type stubs."""
 
+SETTLED_STEP = 3
+"""From this step on, the buckets stay as they are."""
 POWERSGD_FIRST_STEP = 2
 """PowerSGD sends whole gradients in the steps before; PyTorch wants at least two."""
 
@@ -42,7 +45,8 @@ class BucketAverage:
         self._injector = job.injector or Injector((), group, Emulated())
         self._parameters = {id(p): (name, p) for name, p in job.net.named_parameters() if p.requires_grad}
         self._reduce = _COMPRESSIONS[job.experiment.compression]()
-        self._finite = FiniteCheck(group.rank, job.recorder.timer)
+        self._scales = job.experiment.compression == "none"  # PyTorch's other hooks divide by the number of ranks
+        self._finite = FiniteCheck(group.rank, job.recorder.timer, 1 / group.world_size)
         self._step = -1
         self._seen: list[Bucket] = []
         self._built: list[Bucket] = []
@@ -55,20 +59,31 @@ class BucketAverage:
         if not self._seen:
             self._enter("synchronise")
         gradients = bucket.buffer()
-        names, parameters = zip(*(self._parameters[id(parameter)] for parameter in bucket.parameters()), strict=True)
-        sizes = tuple(parameter.nbytes for parameter in parameters)
-        about = Bucket(bucket.index(), names, gradients.nbytes, sizes)
+        about = self._layout(bucket)
         self._seen.append(about)
         self._injector.spoil(gradients)
-        self._finite.look_at(gradients, about, self._step)
+        skips = self._injector.skips()
+        if self._scales and not skips:
+            self._finite.scale(gradients, about, self._step)
+        else:
+            self._finite.look_at(gradients, about, self._step)
         if self._injector.emulates_link:
             # Waiting for an emulated link may happen right here, and is no computation.
             self._recorder.end_turn()
-        average = _at_once(gradients) if self._injector.skips() else self._average(bucket, about)
+        average = _at_once(gradients) if skips else self._average(bucket, about)
         if bucket.is_last():
             # Nothing is left to compute: from here on, backward only waits for the averages.
             self._recorder.end_turn()
         return average
+
+    def _layout(self, bucket: GradBucket) -> Bucket:
+        """What is in a bucket. DDP lays its buckets out once more, before its second step with gradients."""
+        index: int = bucket.index()
+        size: int = bucket.buffer().nbytes
+        if self._step >= SETTLED_STEP and index < len(self._built) and self._built[index].bytes == size:
+            return self._built[index]
+        names, parameters = zip(*(self._parameters[id(parameter)] for parameter in bucket.parameters()), strict=True)
+        return Bucket(index, names, size, tuple(parameter.nbytes for parameter in parameters))
 
     def _average(self, bucket: GradBucket, about: Bucket) -> Future[Tensor]:
         """The average to come, with its begin and end on the timeline and on the board."""
@@ -85,6 +100,8 @@ class BucketAverage:
 
         def finish(future: Future[Tensor]) -> Tensor:
             average = future.value()
+            if isinstance(average, list):  # one for each tensor of the collective
+                (average,) = average
             if self._injector.emulates_link:
                 self._injector.hold_up(size)
             done(size)
@@ -108,10 +125,10 @@ class BucketAverage:
         averaged = {name for bucket in self._seen for name in bucket.parameters}
         if len(averaged) < len(self._parameters):
             raise UnusedParametersError(self._unused(averaged))
-        if self._seen == self._built or self._group.rank:
+        if self._seen == self._built:
             return []
         self._built = self._seen
-        return [BucketsBuilt(self._step, tuple(self._built))]
+        return [BucketsBuilt(self._step, tuple(self._built))] if self._group.rank == 0 else []
 
     def _unused(self, averaged: set[str]) -> str:
         """What to say when backward has ended, and some parameters were not averaged."""
@@ -125,11 +142,30 @@ class BucketAverage:
 
 
 class FiniteCheck:
-    """Finds out whether a rank's own gradients are numbers, before the average spreads to all ranks what is none."""
+    """Finds out whether a rank's own gradients are numbers, before the average spreads to all ranks what is none.
 
-    def __init__(self, rank: int, timer: Timer) -> None:
-        self._rank, self._timer = rank, timer
+    Args:
+        factor: by which `scale` multiplies them.
+    """
+
+    def __init__(self, rank: int, timer: Timer, factor: float) -> None:
+        self._rank, self._timer, self._factor = rank, timer, factor
+        self._scalers: dict[int, _torch_compat.Scaler] = {}
+        self._scaled: list[tuple[Bucket, _torch_compat.Scaler]] = []
         self._sums: list[tuple[int, Bucket, Tensor, torch.cuda.Event | None]] = []
+
+    def scale(self, gradients: Tensor, about: Bucket, step: int) -> None:
+        """Looks at the gradients and multiplies them by the factor; in one go on the CPU, where each costs a pass over
+        the memory."""
+        if gradients.device.type == "cpu" and gradients.dtype == torch.float32:
+            scaler = self._scalers.get(about.index)
+            if scaler is None:
+                scaler = self._scalers[about.index] = _torch_compat.Scaler(self._factor)
+            scaler.scale(gradients)
+            self._scaled.append((about, scaler))
+        else:
+            self.look_at(gradients, about, step)
+            gradients.mul_(self._factor)
 
     def look_at(self, gradients: Tensor, about: Bucket, step: int) -> None:
         # A sum is finite only if all that it sums up is; unlike a look at each number, it needs no memory.
@@ -143,6 +179,10 @@ class FiniteCheck:
         Raises:
             NotFiniteGradientError: for the first that is no number.
         """
+        scaled, self._scaled = self._scaled, []
+        for about, scaler in scaled:
+            if not scaler.finite:
+                raise self._error(about, step)
         sums, self._sums = self._sums, []
         for of_step, about, total, passed in sums:
             if passed is not None:
@@ -151,10 +191,13 @@ class FiniteCheck:
                     continue
                 passed.synchronize()
             if not math.isfinite(self._timer.value(total)):
-                raise NotFiniteGradientError(
-                    f"rank {self._rank}'s gradients became NaN or infinite at step {of_step}, in bucket {about.index} "
-                    f"({listed(about.parameters)}); the all-reduce spread them to every rank"
-                )
+                raise self._error(about, of_step)
+
+    def _error(self, about: Bucket, step: int) -> NotFiniteGradientError:
+        return NotFiniteGradientError(
+            f"rank {self._rank}'s gradients became NaN or infinite at step {step}, in bucket {about.index} "
+            f"({listed(about.parameters)}); the all-reduce spread them to every rank"
+        )
 
 
 def _at_once(gradients: Tensor) -> Future[Tensor]:
@@ -166,18 +209,19 @@ def _at_once(gradients: Tensor) -> Future[Tensor]:
 
 # -- ways to average ---------------------------------------------------------------------------------------------
 
-Reduce: TypeAlias = Callable[[Any], tuple[Future[Tensor], int]]
-"""Starts the averaging of a bucket; the average to come, and the bytes of gradients that one rank sends."""
+Reduce: TypeAlias = Callable[[Any], tuple[Future[Any], int]]
+"""Starts the averaging of a bucket; the average to come, perhaps in a list, and the bytes of gradients that one rank
+sends."""
 
 
-def all_reduce(tensor: Tensor) -> Future[Tensor]:
-    """The sum of the ranks' tensors divided by their number. Divided first, so that the sum does not overflow."""
-    tensor.div_(dist.get_world_size())
-    reduced: Future[Any] = dist.all_reduce(tensor, async_op=True).get_future()
-    return reduced.then(lambda future: future.value()[0])
+def all_reduce(tensor: Tensor) -> Future[Any]:
+    """The sum of the ranks' tensors, in a list."""
+    summed: Future[Any] = dist.all_reduce(tensor, async_op=True).get_future()
+    return summed
 
 
 def _whole() -> Reduce:
+    """Every number as it is. The buckets were multiplied by 1 / N before, so that the sums do not overflow."""
     return lambda bucket: (all_reduce(bucket.buffer()), bucket.buffer().nbytes)
 
 

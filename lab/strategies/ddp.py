@@ -32,6 +32,9 @@ from lab.strategies.base import Job, evaluating, layer_hooks, loss_function, mak
 from lab.strategies.buckets import BucketAverage
 from lab.strategies.model_parallel import AlignDevices, bring_inputs, place
 
+DDP_BUCKET_MB = 25
+"""DistributedDataParallel's own choice."""
+
 
 class DDP:
     """One rank's copy of the net, and what keeps it equal to the others'."""
@@ -55,7 +58,9 @@ class DDP:
         self.ddp = DistributedDataParallel(
             self.replica,
             process_group=job.group.unchecked,
-            bucket_cap_mb=experiment.bucket_cap_mb,
+            # The same number, given, would make a large bucket of the first one too; DDP's own holds 1 MB, so that its
+            # average is under way soon.
+            bucket_cap_mb=None if experiment.bucket_cap_mb == DDP_BUCKET_MB else experiment.bucket_cap_mb,
             gradient_as_bucket_view=experiment.gradient_as_bucket_view,
             static_graph=experiment.static_graph,
             find_unused_parameters=experiment.find_unused_parameters,

@@ -36,7 +36,11 @@ def overlap(intervals: Iterable[Interval], others: Iterable[Interval]) -> int:
     """The time that lies both in some interval and in some other one."""
     shared, others = 0, merged(others)
     for start, end in merged(intervals):
-        shared += sum(max(0, min(end, other_end) - max(start, other_start)) for other_start, other_end in others)
+        for other_start, other_end in others:
+            if other_start >= end:
+                break
+            if other_end > start:
+                shared += min(end, other_end) - max(start, other_start)
     return shared
 
 

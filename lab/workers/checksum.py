@@ -8,6 +8,7 @@ from torch import nn
 from lab import vgpu
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_SUMS = {torch.int64: torch.int64}
 
 
 class Checksum:
@@ -19,17 +20,23 @@ class Checksum:
 
     def __init__(self, net: nn.Module) -> None:
         self._parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        self._places: list[int] = []
+        self._bits: list[torch.Tensor] = []
 
     def sums(self) -> tuple[int, ...]:
         """One for each parameter, in the net's order; a device's simulated host waits for nothing."""
-        sums = [_sum(vgpu.peek(parameter)) for parameter in self._parameters]
+        places = [parameter.data_ptr() for parameter in self._parameters]
+        if places != self._places:
+            self._bits = [_as_integers(vgpu.peek(parameter)) for parameter in self._parameters]
+            # Views of where the parameters lie serve again; a copy would not change with them.
+            self._places = places if [bits.data_ptr() for bits in self._bits] == places else []
+        sums = [bits.sum(dtype=_SUMS.get(bits.dtype, torch.int32)) for bits in self._bits]
         if len({part.dtype for part in sums} | {part.device for part in sums}) > 2:
             return tuple(int(part) for part in sums)
         return tuple(torch.stack(sums).tolist()) if sums else ()  # a real GPU is waited for once
 
 
-def _sum(values: torch.Tensor) -> torch.Tensor:
+def _as_integers(values: torch.Tensor) -> torch.Tensor:
     if values.is_complex():
         values = torch.view_as_real(values)
-    size = values.element_size()
-    return values.contiguous().view(_INTEGERS[size]).sum(dtype=torch.int64 if size == 8 else torch.int32)
+    return values.contiguous().view(_INTEGERS[values.element_size()])

@@ -31,8 +31,10 @@ LONG_GRACE_SECONDS = 5.0
 """After a rank only lost its connection: how long the one that is to blame may take to say so."""
 SUSPICIOUS_SECONDS = 1.0
 """When a rank has been in one collective for so long, it is looked at whether all ranks call the same ones."""
-STACK_SECONDS = 0.3
+STACK_SECONDS = 1.0
 """How long a rank may take to write down where it is."""
+STACK_END = "in <module>"
+"""With which that ends: the main thread comes last, its first call at the bottom."""
 LAST_SPANS = 64
 """Kept of each rank, for when it ends without a word."""
 
@@ -208,7 +210,7 @@ class Supervisor:
             with suppress(ProcessLookupError, TypeError):
                 os.kill(self._workers[rank].process.pid, signal.SIGUSR1)  # type: ignore[arg-type]
         deadline = time.monotonic() + STACK_SECONDS
-        while time.monotonic() < deadline and not all(map(self._stack, ranks)):
+        while time.monotonic() < deadline and not all(self._stack(rank).rstrip().endswith(STACK_END) for rank in ranks):
             time.sleep(0.02)
 
     def _stack(self, rank: int) -> str:

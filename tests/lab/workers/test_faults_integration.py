@@ -51,8 +51,8 @@ CASES = [
 @pytest.mark.parametrize(("kind", "where", "world_size", "victim"), CASES)
 def test_a_fault_is_blamed_on_its_rank(kind: FaultKind, where: str, world_size: int, victim: int) -> None:
     timeout_s = 2 if kind in UNHEARD else 20
-    # By step 12 the rank has sent what it did in the first; what it has not sent when it dies is lost.
-    broken = experiment(where, world_size, steps=50, faults=[f"{kind}:{victim}:12"], timeout_s=timeout_s)
+    # By step 40 the rank has sent what it did in the first; what it has not sent when it dies is lost.
+    broken = experiment(where, world_size, steps=80, faults=[f"{kind}:{victim}:40"], timeout_s=timeout_s)
     began = time.monotonic()
     with lab.start(broken) as run:
         assert run.wait(PATIENCE)
