@@ -58,6 +58,14 @@ def test_small_buckets_are_under_way_while_backward_computes() -> None:
             assert begin < backward_ends
 
 
+def test_the_default_layout_is_the_one_of_ddp_itself() -> None:
+    """ResNet-18's last layer, batch norm and convolution are more than the 1 MB with which PyTorch fills the first
+    bucket. A cap that is given would hold for the first bucket as well."""
+    events = run(net="resnet18", data="shapes", world_size=2, steps=2, batch_size=4)
+    last = [event for event in events if isinstance(event, BucketsBuilt)][-1]
+    assert last.buckets[0].bytes == 4 * (10 + 10 * 512 + 2 * 512 + 512 * 512 * 9)
+
+
 def test_no_rank_leaves_an_all_reduce_before_all_have_come() -> None:
     """The ranks' clocks are one: what cannot be otherwise in the world is so on the timeline."""
     events = mlp(bucket_cap_mb=0.1, steps=8)

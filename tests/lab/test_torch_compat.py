@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lab import _torch_compat
-from lab._torch_compat import import_torchvision
+from lab._torch_compat import Scaler, import_torchvision
 
 NO_OPERATOR = RuntimeError("operator torchvision::nms does not exist")
 
@@ -71,3 +71,21 @@ def test_threads_take_turns(monkeypatch):
     for thread in threads:
         thread.join()
     assert imports.done == ["torchvision", "forget", "declare"] + ["torchvision"] * 4
+
+
+def test_numbers_are_scaled_as_a_product_is():
+    numbers = torch.randn(1001)
+    expected, scaler = numbers * (1 / 3), Scaler(1 / 3)
+    scaler.scale(numbers)
+    assert torch.equal(numbers, expected)
+    assert scaler.finite
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_none_is_noticed(bad):
+    numbers, scaler = torch.ones(1001), Scaler(0.5)
+    numbers[1000] = bad
+    scaler.scale(numbers)
+    assert not scaler.finite
+    scaler.scale(torch.ones(3))
+    assert not scaler.finite
