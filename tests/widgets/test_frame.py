@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lab.errors import Problem
 from lab.events import Event, GraphTraced, Paused
 from lab.experiment import Experiment
 from lab.state import RunState
@@ -55,6 +56,13 @@ def test_what_comes_first_is_drawn_at_once_whatever_the_pace() -> None:
     assert graphs[0] < graphs[1]
     assert timelines[1] < timelines[2]
     assert revisions[2] == revisions[3]  # a second step can wait
+
+
+def test_a_frame_holds_no_tag_whatever_the_reader_wrote() -> None:
+    session = Session("a", problems=(Problem("net", "'<script>' is not one of net"),))
+    frame = Painter("a", DEFAULT).paint(session)
+    assert "<" not in frame
+    assert "<script>" in json.loads(frame)["alert"]["items"][0]
 
 
 def test_the_time_left_follows_the_pace() -> None:

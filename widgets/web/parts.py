@@ -49,4 +49,5 @@ class Parts:
 
 
 def _encode(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """JSON in which Gradio sees no tag, whatever a reader has written: it warns of scripts in what it shows."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
