@@ -277,8 +277,9 @@ def test_nobody_reaches_the_tab_of_another(served: Served) -> None:
                         await client.post(static.DRAWN_PATH, params={"token": frame["token"], "number": 10**9}),
                         await client.post(static.ALIVE_PATH, params={"token": frame["token"]}),
                         await client.get(static.RUN_PATH, params={"token": frame["token"]}),
+                        await client.get(static.TABLE_PATH, params={"token": frame["token"], "figure": "loss"}),
                     ]
-                    assert [answer.status_code for answer in answers] == [403] * 7, name
+                    assert [answer.status_code for answer in answers] == [403] * 8, name
                     assert {answer.json()["detail"] for answer in answers} == {server.NOT_YOURS}
             await asyncio.sleep(0.5)
             assert running(victim.frame)
@@ -297,6 +298,14 @@ def test_the_run_as_a_file(served: Served) -> None:
             assert kept["experiment"] == DEFAULT.to_dict()
             assert kept["steps"] == 5
             assert kept["figures"]["loss"]["rows"]
+            asked = {"token": frame["token"], "figure": "loss", "step": ""}
+            table = await visitor.http.get(static.TABLE_PATH, params=asked)
+            assert table.headers["content-type"] == "text/csv; charset=utf-8"
+            assert len(table.text.splitlines()) == 1 + 5
+            for odd in ({"figure": "../run.json"}, {"figure": ""}, {"figure": "compare"}):
+                assert (await visitor.http.get(static.TABLE_PATH, params={**asked, **odd})).status_code == 404
+            odd_step = await visitor.http.get(static.TABLE_PATH, params={**asked, "figure": "timeline", "step": "-1e9"})
+            assert odd_step.status_code == 200
 
     run(story)
 
@@ -326,6 +335,7 @@ PATHS = [
     ("POST", static.DRAWN_PATH),
     ("POST", static.ALIVE_PATH),
     ("GET", static.RUN_PATH),
+    ("GET", static.TABLE_PATH),
     ("OPTIONS", "gradio_api/queue/join"),
     ("GET", "no/such/page"),
     ("GET", "gradio_api/proxy=http://127.0.0.1/"),

@@ -173,7 +173,7 @@ def test_the_numbers_of_a_chart_as_a_file() -> None:
     assert takeaway.table_file(session, "loss") is None
     run = session.run = FakeRun(DEFAULT, state_of(50))
     lines = (takeaway.table_file(session, "loss") or "").splitlines()
-    assert lines[0] == "step,of,loss,accuracy"
+    assert lines[0] == "\ufeffstep,of,loss,accuracy"
     assert len(lines) == 1 + 50  # every point, unlike the table on the page
     assert takeaway.table_file(session, "traffic", 999) == takeaway.table_file(session, "traffic")
     assert takeaway.table_file(session, "nothing") is None
@@ -183,4 +183,4 @@ def test_the_numbers_of_a_chart_as_a_file() -> None:
     session.history.begin("before")
     session.history.keep("before", DEFAULT, state_of())
     compared = (takeaway.table_file(session, "compare") or "").splitlines()
-    assert compared[0] == "What,Run 1,Run 2,Second : first"
+    assert compared[0] == "\ufeffWhat,Run 1,Run 2,Second : first"

@@ -219,7 +219,7 @@ def test_every_chart_has_a_table_and_can_be_saved(tab: Tab) -> None:
         expect(card(page, name).locator("td").first).to_be_visible()
         with page.expect_download() as table:
             card(page, name).get_by_role("button", name=re.compile("CSV")).click()
-        lines = table.value.path().read_text(encoding="utf-8").splitlines()
+        lines = table.value.path().read_text(encoding="utf-8-sig").splitlines()
         headings = card(page, name).locator("th").all_inner_texts()
         assert lines[0].split(",") == headings
         assert len(lines) > 1

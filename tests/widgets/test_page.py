@@ -363,8 +363,10 @@ def test_pause_resume_and_step_reach_this_tabs_run_and_the_buttons_follow(sessio
     do.step(tab("a"))
     run = do.sessions.get("a").run
     assert run.steps == 1
+    do.sessions.get("a").step = 3
     do.pause(tab("a"))
     assert run.state.status == "running"
+    assert do.sessions.get("a").step is None  # the timeline follows the run again
     run.end()
     do.pause(tab("a")), do.step(tab("a"))
     assert run.steps == 1

@@ -113,6 +113,8 @@ def test_a_tab_says_what_it_has_drawn(sessions: Sessions) -> None:
     assert session.wait_drawn(0)
     assert not other.wait_drawn(0)
     sessions.drawn("unknown", 9)
+    sessions.drawn(session.token, 10**9)
+    assert session.drawn == 3  # no more than was sent: later frames would leave out what the tab lacks
 
 
 def test_close_ends_every_run_and_the_sweeper(sessions: Sessions) -> None:

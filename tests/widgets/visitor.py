@@ -128,6 +128,14 @@ class Visitor:
         elif kind == "unexpected_error":
             self.errors.append(str(message.get("message")))
 
+    def _merge(self, news: dict[str, Any]) -> None:
+        """As `bench.js` does: a frame has what has changed since the one that was drawn last."""
+        if self.frame.get("token") == news["token"] and news["number"] <= self.frame["number"]:
+            return
+        before = self.frame if self.frame.get("run") == news["run"] else {}
+        groups = {group: {**before.get(group, {}), **news.get(group, {})} for group in ("figures", "tables")}
+        self.frame = {**before, **news, **groups}
+
     async def _show(self, event: str, part: Any) -> None:
         if isinstance(part, dict):
             part = part.get("value", "")
@@ -139,7 +147,7 @@ class Visitor:
             self._shown[event] = part
         async with self.came:
             if event in self._shown:
-                self.frame = json.loads(self._shown[event])
+                self._merge(json.loads(self._shown[event]))
                 self.frames += 1
             self.came.notify_all()
         if self.drawing and self.frame:

@@ -130,6 +130,7 @@ class Handlers:
     def pause(self, request: gr.Request) -> str:
         """Pauses the tab's run, or lets it go on; the frames that follow show it."""
         session = self._session(request)
+        session.step = None  # the timeline follows the run again
         self.sessions.pause(session.key)
         return self._painter(session).paint(session)
 
@@ -137,6 +138,7 @@ class Handlers:
     def step(self, request: gr.Request) -> str:
         """One step of a paused run."""
         session = self._session(request)
+        session.step = None
         self.sessions.step(session.key)
         return self._painter(session).paint(session)
 

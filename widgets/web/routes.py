@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from widgets import languages
 from widgets.web import static, takeaway
 from widgets.web.sessions import Sessions
 from widgets.web.text import server as text
@@ -50,7 +51,9 @@ def of(sessions: Sessions) -> list[Route]:
         figure, step = request.query_params.get("figure", ""), request.query_params.get("step", "")
         content = None
         if session is not None:
-            content = takeaway.table_file(session, figure, int(step) if re.fullmatch(r"[0-9]{1,15}", step) else None)
+            with languages.speaking(session.language):
+                chosen = int(step) if re.fullmatch(r"[0-9]{1,15}", step) else None
+                content = takeaway.table_file(session, figure, chosen)
         if content is None:
             return JSONResponse({"detail": text.NO_RUN}, 404)
         named = {

@@ -214,7 +214,7 @@ class Sessions:
         if session is not None:
             session.last_seen = self._now()
             with session.news:
-                session.drawn = max(session.drawn, number)
+                session.drawn = max(session.drawn, min(number, session.sent))
                 session.news.notify_all()
 
     def stop(self, key: str) -> None:

@@ -115,5 +115,6 @@ def table_file(session: Session, figure: str, step: int | None = None) -> str | 
             table = figures.table(run.state, figure, kept, whole=True)
         columns, rows = table.columns, table.rows
     file = io.StringIO()
+    file.write("\ufeff")  # without it, some spreadsheets take µ and arrows for something else
     csv.writer(file).writerows([columns, *rows])
     return file.getvalue()
