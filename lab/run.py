@@ -320,7 +320,9 @@ class Run:
                     self._publish(self._conducted(events))
             if inbox.divergence is not None:
                 supervisor.diverged(inbox.divergence)
-            supervisor.watching_time = self._conductor is None or not self._conductor.together
+            if self._conductor is not None:
+                supervisor.watching_time = not self._conductor.together
+                supervisor.at_gate = self._conductor.at_gate
 
     def _conducted(self, events: Sequence[Event | Heard]) -> list[Event]:
         """The events, with what the ranks' waiting at gates means for the run in place of each rank's word."""

@@ -60,6 +60,11 @@ class Position:
         return tuple(collective for collective in self.collectives if not collective.left_ns)
 
     @property
+    def moved_ns(self) -> int:
+        """When it was last seen to go on: to a phase, or into a collective or out of it."""
+        return max(self.since_ns, *(max(each.entered_ns, each.left_ns) for each in self.collectives[-1:]), 0)
+
+    @property
     def entered(self) -> int:
         """How many collectives it has entered."""
         return self.collectives[-1].number + 1 if self.collectives else 0

@@ -51,6 +51,11 @@ class Conductor:
         return self._together_since is not None
 
     @property
+    def at_gate(self) -> frozenset[int]:
+        """Ranks that wait at a gate while others are still on their way there."""
+        return frozenset() if self.free or self.together else frozenset(self._waiting)
+
+    @property
     def free(self) -> bool:
         """True while the ranks run, and nobody has asked them to wait."""
         return not self._holding and self._gate is None

@@ -58,6 +58,8 @@ class Evidence:
     """What the ranks' checksums showed."""
     last_spans: dict[int, tuple[Span, ...]] = field(default_factory=dict)
     """What ranks did last, as far as they had told."""
+    at_gate: frozenset[int] = frozenset()
+    """Ranks that were asked to wait before a phase, and do."""
     timeout_s: float = 20.0
     now_ns: int = field(default_factory=time.monotonic_ns)
 
@@ -177,6 +179,8 @@ def _signature(collective: Collective) -> tuple[int, str, int]:
 def _absent(evidence: Evidence) -> RankFailed | None:
     """The rank that did not come to where the others wait for it."""
     here = {rank: position for rank, position in evidence.positions.items() if rank not in evidence.finished}
+    if evidence.at_gate and not any(position.waiting_in for position in here.values()):
+        return _kept_from_pausing(evidence, {rank: p for rank, p in here.items() if rank not in evidence.at_gate})
     unjoined = [rank for rank, position in here.items() if position.phase == "starting"]
     if unjoined and any(position.phase == "joining" for position in here.values()):
         rank = unjoined[0]
@@ -196,6 +200,18 @@ def _absent(evidence: Evidence) -> RankFailed | None:
     waiting = next((p.waiting_in[0] for r, p in here.items() if r != rank and p.waiting_in), None)
     if waiting is not None:
         text += f", while the others wait for it in {_called(waiting)}"
+    return _asked(evidence, rank, text)
+
+
+def _kept_from_pausing(evidence: Evidence, missing: dict[int, Position]) -> RankFailed | None:
+    """The rank that did not come to the gate where the others wait for the run to be paused or changed."""
+    if not missing:
+        return None
+    rank = min(missing, key=lambda rank: missing[rank].since_ns)
+    seconds, where = (evidence.now_ns - missing[rank].since_ns) / 1e9, _where(missing[rank])
+    text = (
+        f"rank {rank} has been in {where} for {seconds:.0f} s, while the others wait for it so that the run can pause"
+    )
     return _asked(evidence, rank, text)
 
 

@@ -55,6 +55,8 @@ class Supervisor:
         """Why the run failed, the root cause first; empty while it has not."""
         self.watching_time = True
         """False while the ranks are paused: then nobody is late."""
+        self.at_gate: frozenset[int] = frozenset()
+        """Ranks that wait at a gate for the others to come to theirs."""
         self._evidence = Evidence(self.world_size, timeout_s=experiment.timeout_s)
         self._rows: dict[int, deque[SpanRow]] = defaultdict(lambda: deque(maxlen=LAST_SPANS))
         self._trouble_since: float | None = None
@@ -161,8 +163,9 @@ class Supervisor:
             return
         if self._trouble_since is None:
             if self.world_size > 1 and self.watching_time:
-                waited = self._longest_wait_s()
-                if waited > self._evidence.timeout_s or (waited > SUSPICIOUS_SECONDS and self._calls_differ()):
+                waited, timeout_s = self._longest_wait_s(), self._evidence.timeout_s
+                stuck = bool(self.at_gate) and self._stillness_s() > timeout_s
+                if stuck or waited > timeout_s or (waited > SUSPICIOUS_SECONDS and self._calls_differ()):
                     self._conclude()
             return
         evidence = self._evidence
@@ -186,6 +189,10 @@ class Supervisor:
                 since.append(position.since_ns)
         return (since[0] - min(since)) / 1e9
 
+    def _stillness_s(self) -> float:
+        """For how long no rank has moved on."""
+        return (time.monotonic_ns() - max(self._board.read(rank).moved_ns for rank in range(self.world_size))) / 1e9
+
     def _calls_differ(self) -> bool:
         """A rank that waits for what the others do not call will wait in vain."""
         self._read_board()
@@ -198,6 +205,7 @@ class Supervisor:
     def _conclude(self) -> None:
         evidence = self._evidence
         self._read_board()
+        evidence.at_gate = self.at_gate
         evidence.last_spans = {rank: tuple(Span(*row) for row in rows) for rank, rows in self._rows.items()}
         silent = set(range(self.world_size)) - evidence.reports.keys() - evidence.exits.keys() - evidence.finished
         self._ask_for_stacks(silent)

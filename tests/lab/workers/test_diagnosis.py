@@ -191,3 +191,15 @@ def test_ranks_that_were_done_have_nothing_to_say() -> None:
 )
 def test_errors_that_come_from_connections(cause: str, expected: bool) -> None:
     assert is_communication(failed(0, cause)) is expected
+
+
+def test_who_keeps_the_others_waiting_at_a_gate_is_late() -> None:
+    """Nobody is in a collective: rank 0 waits before forward, where rank 1 does not come."""
+    positions = {0: at(5, "forward", (4, 500), since_s=9), 1: at(5, "data", (4, 500), since_s=8)}
+    evidence = Evidence(2, positions=positions, stacks={1: "its stack"}, at_gate=frozenset({0}), now_ns=30 * S)
+    first = blamed(evidence)
+    assert (first.rank, first.traceback) == (1, "its stack")
+    assert (
+        first.cause
+        == "rank 1 has been in data of step 5 for 22 s, while the others wait for it so that the run can pause"
+    )

@@ -202,3 +202,22 @@ def test_a_run_that_went_well_is_not_explained() -> None:
     with run.again() as again:
         again.result(PATIENCE)
     assert not again.state.group.explain
+
+
+def test_a_rank_that_hangs_on_its_way_to_a_pause_is_found() -> None:
+    """Nobody waits in a collective: rank 0 is at the gate before forward, and rank 1 never comes there."""
+    with lab.start(experiment("cpu", steps=1000, timeout_s=2)) as run:
+        run.pause()
+        deadline = time.monotonic() + PATIENCE
+        while run.state.status != "paused" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        run.inject("hang:1:0")
+        while run.state.paused is not None and run.state.paused.phase != "forward" and time.monotonic() < deadline:
+            run.step(phase=True)
+            time.sleep(0.2)
+        assert run.wait(PATIENCE)
+    failure = run.state.failure
+    assert failure is not None
+    assert failure.rank == 1
+    assert "so that the run can pause" in failure.cause
+    assert "injector.py" in failure.traceback
