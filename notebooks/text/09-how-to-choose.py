@@ -115,7 +115,7 @@ guesses["D"]
 
 # %%
 panel = LabPanel(
-    lab.Experiment(**situations["C"][0], **ways["model parallel"], timing="modelled", steps=20),
+    lab.Experiment(**situations["C"][0], **ways["model parallel"], timing="modelled", steps=10),
     net=Wide,
     show=("timeline", "graph", "memory", "loss"),
 )
