@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
@@ -52,6 +53,8 @@ def _open(directory: Path, browser: bool) -> int:
         return FAILED
     first = files.notebooks()[0].name
     command = [sys.executable, "-m", "jupyterlab", first, *([] if browser else ["--no-browser"])]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in a container; JupyterLab would refuse
+        command.append("--allow-root")
     # Ctrl-C reaches JupyterLab too, which asks whether it is meant; this process only waits for it.
     before = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:

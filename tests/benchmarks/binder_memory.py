@@ -52,6 +52,7 @@ def main(folder: Path) -> None:
     book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, built.repository / BOOK)
     with serving(built) as server, browser() as context:
+        context.set_default_timeout(300_000)  # memory does not depend on how busy the machine is
         show("JupyterLab alone", peak(server.process, seconds=2))
         opened = page(context, server)
         opened.locator("#lab-stop").click()

@@ -76,6 +76,7 @@ def build_or_reuse(folder: Path) -> Built:
     """What an earlier call built into the folder, or a new one."""
     kept = folder / "environment.json"
     if kept.exists():
+        shutil.rmtree(folder / "home" / ".jupyter", ignore_errors=True)  # JupyterLab would open what was open last
         return Built(folder / "repository", folder / "venv", json.loads(kept.read_text()))
     folder.mkdir(parents=True, exist_ok=True)
     built = build(folder)

@@ -22,7 +22,7 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_play
 
 from tests.binder.build import ROOT, Serving, build_or_reuse, serving, size_bytes
 
-PATIENCE_MS = 120_000
+PATIENCE_MS = 240_000
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 TOUR = json.loads((ROOT / "binder" / "jupyter_server_config.json").read_text())["LabApp"]["default_url"]

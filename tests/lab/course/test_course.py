@@ -140,7 +140,10 @@ def test_the_real_course_is_found() -> None:
         assert json.loads(path.read_text(encoding="utf-8"))["nbformat"] == 4
 
 
-def test_the_command_copies_and_opens_jupyterlab(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("user", "more"), [(1000, []), (0, ["--allow-root"])])
+def test_the_command_copies_and_opens_jupyterlab(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, more: list[str]
+) -> None:
     opened: list[tuple[list[str], Path]] = []
 
     class Ended:
@@ -151,6 +154,7 @@ def test_the_command_copies_and_opens_jupyterlab(small: Path, tmp_path: Path, mo
         return Ended()
 
     monkeypatch.setattr(course_commands.subprocess, "run", run)
+    monkeypatch.setattr(course_commands.os, "geteuid", lambda: user, raising=False)
     mine = tmp_path / "mine"
     runner = CliRunner()
     result = runner.invoke(cli.app, ["notebooks", "--dir", str(mine), "--no-open"])
@@ -159,7 +163,7 @@ def test_the_command_copies_and_opens_jupyterlab(small: Path, tmp_path: Path, mo
     result = runner.invoke(cli.app, ["notebooks", "--dir", str(mine), "--no-browser"])
     assert result.exit_code == 0
     command, folder = opened[0]
-    assert command[1:] == ["-m", "jupyterlab", "00-a.ipynb", "--no-browser"]
+    assert command[1:] == ["-m", "jupyterlab", "00-a.ipynb", "--no-browser", *more]
     assert folder == mine
 
 
