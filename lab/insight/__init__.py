@@ -27,11 +27,14 @@ def look(state: RunState, before: Summary | None = None, one: Summary | None = N
         one: a run of the same training on one device, to compare with; often the same.
 
     Returns:
-        Nothing before the first step has ended; a single `TooShort` where there are too few steps to trust a clock.
+        Nothing before the first step has ended, but what asked for most memory where that ran out; `TooShort`, and
+        nothing of times, where there are too few steps to trust a clock.
     """
-    if state.started is None or not state.step:
+    if state.started is None:
         return ()
     settings = Settings.of(state.started)
+    if not state.step:
+        return tuple(memory.largest_layer(state, settings)) if memory.ran_out(state) else ()
     found: list[Finding] = []
     window = last_steps(state)
     if state.step < LEAST_STEPS or (window is None and state.group is None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lab.events import PURPOSES, Purpose
@@ -12,6 +13,8 @@ from lab.state import RunState
 
 NEARLY_FULL = 0.85
 """Of a device's capacity: a little more of anything, and it runs out."""
+AHEAD = 1.04
+"""Times as much as the next layer: from there on it is worth a word."""
 STATES = {"sgd": 1, "adam": 2, "adamw": 2}
 """Tensors that the optimizer keeps for each parameter."""
 
@@ -28,7 +31,9 @@ def of_layers(state: RunState, settings: Settings, window: Window) -> list[Findi
     whole = sum(spent.values())
     if len(spent) < 2 or not whole:
         return []
-    layer = max(spent, key=lambda name: spent[name])
+    layer = _ahead(spent)
+    if layer is None:
+        return []
     # Copies of the net, in one process or in several, do the same side by side.
     each = spent[layer] / len(turns[layer]) / window.steps / 1e9
     share = spent[layer] / whole
@@ -48,13 +53,26 @@ def largest_layer(state: RunState, settings: Settings) -> list[Finding]:
     whole = sum(sizes.values())
     if len(sizes) < 2 or not whole:
         return []
-    layer = max(sizes, key=lambda name: sizes[name])
+    layer = _ahead(sizes)
+    if layer is None:
+        return []
     return [LargestLayer(basis="model", place="aside", layer=layer, bytes=sizes[layer], share=sizes[layer] / whole)]
+
+
+def _ahead(sizes: Mapping[str, int]) -> str | None:
+    """The layer with most; None where the next one has about as much, as in a stack of equal blocks."""
+    first, second = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:2]
+    return first if sizes[first] > AHEAD * sizes[second] else None
 
 
 def _states(fields: dict[str, Any]) -> int:
     optimizer = str(fields.get("optimizer", "sgd"))
     return 0 if optimizer == "sgd" and not fields.get("momentum") else STATES.get(optimizer, 1)
+
+
+def ran_out(state: RunState) -> bool:
+    """Whether the run failed because a device's memory was full."""
+    return state.failure is not None and state.failure.cause.startswith("OutOfMemoryError")
 
 
 def of_devices(state: RunState) -> list[Finding]:

@@ -57,7 +57,9 @@ def test_few_runs_are_remembered_and_short_ones_are_not() -> None:
 def test_the_card_speaks_the_language_of_the_tab_and_waits_for_a_run() -> None:
     nothing = tell(RunState(), Earlier())
     assert nothing["said"] == []
-    assert nothing["empty"]
+    assert "its own numbers explain it here" in nothing["empty"]
+    ended = factory.folded(iter([factory.started(), factory.failed(), factory.finished("failed", 0)]))
+    assert "before its first step" in tell(ended, Earlier())["empty"]
     with languages.speaking("zh"):
         chinese = tell(run("1"), Earlier())
     assert chinese["title"] == "刚才发生了什么"

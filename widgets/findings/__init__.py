@@ -16,6 +16,7 @@ from lab.errors import listed
 from lab.insight import findings as found
 from lab.insight.compare import SAME_SPEED
 from lab.insight.findings import Basis, Finding
+from lab.state import RunState
 from widgets.figures import duration, human_bytes, human_count
 from widgets.figures._units import significant
 from widgets.findings import words
@@ -57,6 +58,11 @@ def say(findings: Iterable[Finding]) -> list[Said]:
         )
         for each in findings
     ]
+
+
+def silence(state: RunState) -> str:
+    """What stands where there is nothing to say."""
+    return str(words.NOTHING_YET if state.finished is None else words.NO_STEP)
 
 
 def percent(share: float) -> str:

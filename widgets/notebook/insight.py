@@ -60,7 +60,7 @@ class InsightView(HTML):
             if now < self._due and not everything:
                 return
             self._due = now + PACE_SECONDS
-            page = _page(self.said())
+            page = _page(self.said(), self._run.state if self._run is not None else RunState())
             if page != self.value:
                 self.value = page
 
@@ -85,11 +85,11 @@ def _said(state: RunState, earlier: Earlier) -> list[Said]:
     return findings.say(insight.look(state, earlier.before(state), earlier.one(state)))
 
 
-def _page(said: Sequence[Said]) -> str:
+def _page(said: Sequence[Said], state: RunState) -> str:
     words = findings.words
     head = f"<b>{html.escape(words.TITLE)}</b>"
     if not said:
-        return f"{head}<p style='margin:4px 0;opacity:.7'>{html.escape(words.NOTHING_YET)}</p>"
+        return f"{head}<p style='margin:4px 0;opacity:.7'>{html.escape(findings.silence(state))}</p>"
     first, others = said[: findings.SHOWN], said[findings.SHOWN :]
     more = f"<details><summary>{html.escape(words.MORE)}</summary>{_list(others)}</details>" if others else ""
     return f"<div style='max-width:92ch;line-height:1.5'>{head}{_list(first)}{more}</div>"

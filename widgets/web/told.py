@@ -17,7 +17,7 @@ def tell(state: RunState, earlier: Earlier) -> dict[str, Any]:
     return {
         "title": words.TITLE,
         "more": words.MORE,
-        "empty": "" if said else words.NOTHING_YET,
+        "empty": "" if said else findings.silence(state),
         "said": [(each.text, each.label, each.meaning, each.basis) for each in said],
         "shown": findings.SHOWN,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 
 import pytest
@@ -19,6 +20,7 @@ from lab.insight.findings import (
     HostBound,
     Idle,
     Imbalance,
+    LargestLayer,
     LinkLoad,
     Overview,
     TooShort,
@@ -248,6 +250,21 @@ class TestRunsOfWhichLittleIsKnown:
     def test_a_run_that_failed_before_its_first_step(self) -> None:
         ended = [factory.started(), factory.failed(), RunFinished("failed", 0, 0.1, {})]
         assert insight.look(factory.folded(iter(ended))) == ()
+
+    def test_where_memory_ran_out_the_largest_layer_is_named(self) -> None:
+        cause = "OutOfMemoryError: VGPU out of memory. Tried to allocate 1 MB."
+        failed = dataclasses.replace(factory.failed(), cause=cause)
+        found = insight.look(factory.folded(factory.events(steps=0), iter([failed])))
+        largest = of(found, LargestLayer)
+        assert isinstance(largest, LargestLayer)
+        # Of conv1: 260 parameters, their gradients and momentum, and 64 x 10 x 24 x 24 outputs, in float32.
+        assert (largest.layer, largest.bytes) == ("conv1", 4 * (3 * 260 + 64 * 10 * 24 * 24))
+        assert len(found) == 1
+
+    def test_of_equal_layers_none_is_the_heaviest(self) -> None:
+        for second, named in ((97, False), (80, True)):
+            rows = (("vgpu:0", "forward", "a", 0, 100), ("vgpu:1", "forward", "b", 100, 100 + second))
+            assert (HeaviestLayer in kinds(insight.look(state(rows, 200)))) is named
 
     def test_a_device_without_work_waits_all_the_time(self) -> None:
         rows = (("vgpu:0", "forward", "a", 0, 100),)

@@ -3,6 +3,7 @@
 TITLE = "What just happened"
 MORE = "More about this run"
 NOTHING_YET = "When a run has taken a few steps, its own numbers explain it here."
+NO_STEP = "This run ended before its first step was over, so there are no numbers to explain."
 
 BASIS = {"measured": "measured", "simulated": "simulated", "model": "estimated", "theory": "theory"}
 BASIS_MEANS = {

@@ -3,6 +3,7 @@
 TITLE = "刚才发生了什么"
 MORE = "这次运行的更多情况"
 NOTHING_YET = "运行几步之后，这里会用它自己的数字来解释。"
+NO_STEP = "这次运行在第一步完成之前就结束了，所以没有数字可以解释。"
 
 BASIS = {"measured": "实测", "simulated": "模拟", "model": "估算", "theory": "理论"}
 BASIS_MEANS = {
