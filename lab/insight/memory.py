@@ -35,7 +35,8 @@ def of_layers(state: RunState, settings: Settings, window: Window) -> list[Findi
     if layer is None:
         return []
     # Copies of the net, in one process or in several, do the same side by side.
-    each = spent[layer] / len(turns[layer]) / window.steps / 1e9
+    of_step = spent[layer] / len(turns[layer]) / window.length_ns
+    each = of_step * (state.step_seconds or 0.0)  # beside the median step, which a few slow ones do not change
     share = spent[layer] / whole
     return [HeaviestLayer(basis=settings.basis, place="aside", layer=layer, share=share, seconds_per_step=each)]
 

@@ -64,6 +64,7 @@ def test_the_card_speaks_the_language_of_the_tab_and_waits_for_a_run() -> None:
         chinese = tell(run("1"), Earlier())
     assert chinese["title"] == "刚才发生了什么"
     assert chinese["said"][0][1] == "模拟"
+    assert not any("。 " in each[0] for each in chinese["said"])
 
 
 def test_a_frame_tells_it_at_a_readable_pace_and_all_at_the_end() -> None:

@@ -70,6 +70,10 @@ def percent(share: float) -> str:
     return words.UNDER_ONE_PERCENT if 0 < share < 0.005 else f"{share:.0%}"
 
 
+def _joined(*sentences: str) -> str:
+    return str(words.BETWEEN).join(sentences)
+
+
 def _seconds(seconds: float) -> str:
     return duration(seconds * 1e9)
 
@@ -116,12 +120,12 @@ def _bubble(each: found.Bubble) -> str:
         said.append(words.BUBBLE_REST)
     if each.more:
         said.append(words.BUBBLE_MORE.format(parts=each.more, theory=percent(each.more_theory)))
-    return " ".join(said)
+    return _joined(*said)
 
 
 def _imbalance(each: found.Imbalance) -> str:
     said = [words.IMBALANCE.format(busiest=each.busiest, ratio=_times(each.ratio), least=each.least)]
-    return " ".join(said + _move(each.move))
+    return _joined(*said, *_move(each.move))
 
 
 def _move(move: found.Move | None) -> list[str]:
@@ -142,7 +146,7 @@ def _link(each: found.LinkLoad) -> str:
         said.append(words.LINK_RATE.format(rate=_rate(each.gb_per_s), bandwidth=_rate(each.bandwidth_gb_per_s)))
         if each.latency is not None and each.latency >= 0.1:
             said.append(words.LINK_LATENCY.format(latency=percent(each.latency)))
-    return " ".join(said + _move(each.move))
+    return _joined(*said, *_move(each.move))
 
 
 def _copying(each: found.Copying) -> str:
@@ -169,7 +173,7 @@ def _arithmetic(each: found.Arithmetic) -> str:
         took=_seconds(each.took_seconds),
         rest=percent(rest),
     )
-    return f"{said} {words.ARITHMETIC_BATCH.format(batch=each.batch_size)}" if rest > 0.5 else said
+    return _joined(said, words.ARITHMETIC_BATCH.format(batch=each.batch_size)) if rest > 0.5 else said
 
 
 def _exchange(each: found.Exchange) -> str:
@@ -178,10 +182,10 @@ def _exchange(each: found.Exchange) -> str:
     if each.place == "aside":
         return said
     if each.buckets == 1:
-        return f"{said} {words.ONE_BUCKET}"
+        return _joined(said, words.ONE_BUCKET)
     if each.exposed_bucket == each.buckets - 1:
         layers = each.last_layers if len(each.last_layers) <= 4 else (each.last_layers[0], "…", each.last_layers[-1])
-        return f"{said} {words.LAST_BUCKET.format(layers=listed(layers, words.AND))}"
+        return _joined(said, words.LAST_BUCKET.format(layers=listed(layers, words.AND)))
     return said
 
 
@@ -193,7 +197,7 @@ def _late(each: found.LateRank) -> str:
         said.append(words.LATE_SLOW.format(ratio=_times(each.computation)) if slow else words.LATE_LINK)
     if each.planned:
         said.append(words.LATE_PLANNED)
-    return " ".join(said)
+    return _joined(*said)
 
 
 def _shared(each: found.SharedProcessor) -> str:
@@ -216,7 +220,7 @@ def _memory(each: found.MemoryUse) -> str:
     if each.purpose is None:
         return said
     purpose = words.MEMORY_PURPOSES[each.purpose]
-    return f"{said} {words.MEMORY_FOR.format(part=percent(each.purpose_share), purpose=purpose)}"
+    return _joined(said, words.MEMORY_FOR.format(part=percent(each.purpose_share), purpose=purpose))
 
 
 def _normalised(each: found.NormalisedApart) -> str:
@@ -247,7 +251,7 @@ def _compared(each: found.Compared) -> str:
     batch = min(int(value) for _, *sizes in each.changes for value in sizes)
     # The step of the smaller batch is the shorter one.
     share = percent(each.fixed_seconds / min(each.step_seconds, each.before_seconds))
-    return f"{said} {words.FIXED.format(fixed=_seconds(each.fixed_seconds), share=share, batch=batch)}"
+    return _joined(said, words.FIXED.format(fixed=_seconds(each.fixed_seconds), share=share, batch=batch))
 
 
 def _change(field: str, before: str, now: str) -> str:

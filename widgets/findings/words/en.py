@@ -16,6 +16,8 @@ BASIS_MEANS = {
 # -- numbers
 UNDER_ONE_PERCENT = "under 1%"
 AND = "and"
+BETWEEN = " "
+"""Between two sentences."""
 PER_SECOND = "{rate}/s"
 
 # -- how fast

@@ -16,6 +16,8 @@ BASIS_MEANS = {
 # -- numbers
 UNDER_ONE_PERCENT = "不到 1%"
 AND = "和"
+BETWEEN = ""
+"""Between two sentences."""
 PER_SECOND = "{rate}/s"
 
 # -- how fast
