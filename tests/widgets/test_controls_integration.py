@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Iterator
 
+import httpx
 import psutil
 import pytest
 from playwright.sync_api import Browser, expect
@@ -93,3 +94,18 @@ def test_a_worker_that_the_system_kills_is_told_of_and_the_page_goes_on(tab: Tab
     tab.page.click("#lab-start")
     tab.running()
     expect(alert).to_be_hidden()
+
+
+def test_a_server_that_is_started_again_says_what_to_do(browser: Browser) -> None:
+    with serving(ENDLESS, port=0) as first:
+        tab = Tab(browser, first.url)
+        tab.running()
+        port = httpx.URL(first.url).port
+    lost = tab.page.locator("[data-lost]")
+    expect(lost).to_contain_text("The server does not answer")
+    with serving(ENDLESS, port=port):
+        expect(lost).to_contain_text("The server no longer knows this tab")
+        tab.page.click("[data-reload]")
+        tab.running()
+        expect(lost).to_be_hidden()
+        tab.context.close()

@@ -22,7 +22,7 @@ RUN_PATH = "parallel-lab/run.json"
 """A tab's run, as a file to keep."""
 TABLE_PATH = "parallel-lab/table.csv"
 """The numbers behind one of a tab's charts, as a file."""
-BENCH_SCRIPTS = ("common.js", "cards.js", "replay.js", "linking.js", "compare.js", "insight.js", "bench.js")
+BENCH_SCRIPTS = ("common.js", "cards.js", "replay.js", "linking.js", "compare.js", "insight.js", "alive.js", "bench.js")
 """Each may use what those before it define."""
 
 

@@ -96,7 +96,7 @@ function apply() {
   document.dispatchEvent(new CustomEvent("parallel-lab:frame", { detail: frame }));
   // The server sends the next frame when this one is on the screen.
   const note = new URLSearchParams({ token: frame.token, number: frame.number });
-  fetch(at(`parallel-lab/drawn?${note}`), { method: "POST" }).catch(() => {});
+  tell(at(`parallel-lab/drawn?${note}`));
   find("[data-download]").href = at(`parallel-lab/run.json?${new URLSearchParams({ token: frame.token })}`);
   beat();
 }
@@ -119,22 +119,6 @@ function receive() {
   queued = true;
   // A hidden tab gets no animation frames, so it draws nothing until it is looked at.
   requestAnimationFrame(apply);
-}
-
-// Says that the tab is there. A worker does, since browsers slow the timers of a hidden page, and a worker's not.
-const pulse = `let url; onmessage = ({ data }) => { url = data; };
-setInterval(() => url && fetch(url, { method: "POST" }).catch(() => {}), 10_000);`;
-let worker = null;
-let beating = "";
-function beat() {
-  if (beating === frame.token) return;
-  beating = frame.token;
-  try {
-    worker ??= new Worker(URL.createObjectURL(new Blob([pulse], { type: "text/javascript" })));
-    worker.postMessage(at(`parallel-lab/alive?${new URLSearchParams({ token: frame.token })}`));
-  } catch {
-    /* without workers, what the page draws says that it is there */
-  }
 }
 
 watch("value", receive);

@@ -145,6 +145,10 @@ BENCH = {
     "language": "Language",
     "projector": "Larger, for a projector",
     "no_plotly": "The charts could not be loaded. Reload the page.",
+    "server_gone": "The server does not answer. It may be starting again: wait a moment, then reload the page.",
+    "server_new": "The server no longer knows this tab: it was started again, or the tab was silent for too long. "
+    "Reload the page to go on.",
+    "reload": "Reload",
 }
 FIELDS = {
     "strategy": STRATEGY,

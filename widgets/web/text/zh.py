@@ -159,6 +159,9 @@ BENCH = {
     "language": "语言",
     "projector": "放大显示，适合投影",
     "no_plotly": "图表无法加载，请重新加载页面。",
+    "server_gone": "服务器没有回应。它可能正在重新启动：请稍候，然后重新加载页面。",
+    "server_new": "服务器不再认得这个标签页：服务器已重新启动，或这个标签页太久没有响应。请重新加载页面以继续。",
+    "reload": "重新加载",
 }
 FIELDS = {
     "strategy": STRATEGY,
