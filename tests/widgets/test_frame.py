@@ -58,6 +58,21 @@ def test_what_comes_first_is_drawn_at_once_whatever_the_pace() -> None:
     assert revisions[2] == revisions[3]  # a second step can wait
 
 
+def test_a_tab_that_drew_another_run_gets_everything() -> None:
+    session = Session("a")
+    old = Painter("old", DEFAULT, factory.folded(factory.events(steps=3)))
+    new = Painter("new", DEFAULT, factory.folded(factory.events(steps=5)))
+    everything = set(json.loads(new.paint(session)))
+    session.drawn = session.sent
+    assert set(json.loads(new.paint(session))) < everything
+    old.paint(session)  # by a thread that has not heard of the new run yet
+    session.drawn = session.sent
+    assert set(json.loads(new.paint(session))) == everything
+    assert set(json.loads(new.paint(session))) == everything  # it has not drawn the one before
+    session.drawn = session.sent
+    assert set(json.loads(new.paint(session))) < everything
+
+
 def test_a_frame_holds_no_tag_whatever_the_reader_wrote() -> None:
     session = Session("a", problems=(Problem("net", "'<script>' is not one of net"),))
     frame = Painter("a", DEFAULT).paint(session)

@@ -147,7 +147,9 @@ class Visitor:
             self._shown[event] = part
         async with self.came:
             if event in self._shown:
-                self._merge(json.loads(self._shown[event]))
+                news = json.loads(self._shown[event])
+                if news["token"] != self.frame.get("token") or news["number"] > self.frame["number"]:
+                    self._merge(news)
                 self.frames += 1
             self.came.notify_all()
         if self.drawing and self.frame:

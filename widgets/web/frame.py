@@ -76,9 +76,11 @@ class Painter:
 
     def paint(self, session: Session, status: str | None = None, last: bool = False) -> str:
         """The frame as JSON; `status` overrides what the state says, `last` draws every figure whatever its pace."""
-        with self._lock:
+        with session.painting, self._lock:
             state = self._state
             session.sent += 1
+            if session.shows[0] != self._id:
+                session.shows = (self._id, session.sent)
             self._draw(session, last)
             shown = {
                 "theme": session.theme,
@@ -102,7 +104,9 @@ class Painter:
             }
             for name, value in shown.items():
                 self._parts.note(name, value, session.sent)
-            return self._parts.since(session.drawn, token=session.token, number=session.sent, run=self._id)
+            # A tab whose last frame was another run's has nothing of this one to build on.
+            drawn = session.drawn if session.drawn >= session.shows[1] else 0
+            return self._parts.since(drawn, token=session.token, number=session.sent, run=self._id)
 
     def _draw(self, session: Session, everything: bool) -> None:
         look = (session.theme, session.step, session.history.chosen, languages.current(), reached(self._state))

@@ -82,6 +82,10 @@ class Session:
     lock: threading.Lock = field(default_factory=threading.Lock)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     """Names the tab in its notes of what it has drawn."""
+    painting: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a frame is made: two runs' frames may follow each other closely."""
+    shows: tuple[str, int] = ("", 0)
+    """The run whose frames are made for it, and the number of the first of them in a row."""
     sent: int = 0
     """Frames made for it."""
     drawn: int = 0
