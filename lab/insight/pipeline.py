@@ -22,7 +22,7 @@ LIKE_THE_RUN = 0.25
 """The model has to come this close to the run's own step, as a part of it, before it may be asked about another."""
 WORTH_IT = 0.05
 """A move that shortens a step by less is not worth a word."""
-MOST_TURNS = 200_000
+MOST_TURNS = 40_000
 """Turns of layers that are played through for an answer, at most: a fraction of a second."""
 
 

@@ -15,7 +15,8 @@ STEPS = 12
 """Looked at, at most: enough for a mean, and few enough to be read while the run goes on."""
 LEAST_STEPS = 3
 """With fewer finished steps, warming up is most of what a clock tells."""
-MOST_SPANS = 12_000
+MOST_SPANS = 4_000
+"""Of them: a few hundredths of a second, in which the run cannot report."""
 
 
 @dataclass(frozen=True, slots=True)

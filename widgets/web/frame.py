@@ -32,7 +32,7 @@ PACE_SECONDS = {
     "traffic": 1.0,
     "memory": 0.5,
     "compare": 1.0,
-    "insight": 1.0,
+    "insight": 2.0,
 }
 TITLE_PX = 28
 """Height of the title in a figure."""
