@@ -102,6 +102,39 @@ def test_no_module_keeps_a_word_from_its_import(path: Path) -> None:
             assert node.value.id not in names, f"line {node.lineno} keeps {node.value.id}.{node.attr}"
 
 
+NOT_ON_THE_PAGE = (
+    "figures/_curves.py",
+    "figures/_profile.py",
+    "figures/_scaling.py",
+    "notebook/",
+    "web/text/server.py",
+)
+"""Of notebooks and of the terminal, which are in English."""
+NOT_SHOWN = {
+    "out of memory",  # what the lab says of failures
+    "was killed by",
+    "without saying that it was done",
+    "has been in|did not join",
+    "None is not allowed",
+    "it is not UTF-8 text",  # in the terminal
+    "could not close run %s",
+}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SPOKEN if not str(path.relative_to(HOME)).startswith(NOT_ON_THE_PAGE)],
+    ids=lambda path: str(path.relative_to(HOME)),
+)
+def test_no_sentence_stands_outside_of_the_words(path: Path) -> None:
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    told = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}  # docstrings
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            sentence = re.search("[A-Za-z]{2,},? [a-z]{2,},? [a-z]{2,}", node.value)
+            assert not sentence or node.value in NOT_SHOWN, f"line {node.lineno}: {node.value!r}"
+
+
 def at_import(node: ast.AST) -> Iterator[ast.AST]:
     """What runs when a module is imported: all but the bodies of functions."""
     for child in ast.iter_child_nodes(node):

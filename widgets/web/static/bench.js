@@ -9,6 +9,7 @@ function applyText() {
   const status = find(".lab-status");
   status.dataset.state = frame.status.state;
   write(find("[data-status]"), frame.status.text);
+  hear(frame.status);
   write(find("[data-eta]"), frame.eta);
   write(find("[data-data]"), frame.data);
   find("[data-progress]").style.width = `${(100 * frame.progress).toFixed(1)}%`;
@@ -19,6 +20,14 @@ function applyText() {
   }
   write(find("[data-code]"), copied[shownAs]());
   offerSteps();
+}
+
+// A screen reader hears of every change of state, but not of every step.
+let heard = "";
+function hear({ state, text }) {
+  if (heard === state) return;
+  heard = state;
+  write(find("[data-heard]"), text);
 }
 
 function applyList(list, items) {
