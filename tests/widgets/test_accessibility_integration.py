@@ -57,7 +57,7 @@ def opened(
     page.goto(served.url + (address or query))
     expect(page.locator(".lab-status")).to_have_attribute("data-state", state, timeout=PATIENCE_MS)
     if state == "running":
-        page.wait_for_function("document.querySelector('[data-figure=timeline] [data-plot]').data?.length > 3")
+        page.wait_for_function("document.querySelector('[data-figure=timeline] [data-plot]')?.data?.length > 3")
     yield page
     context.close()
     assert errors == []
