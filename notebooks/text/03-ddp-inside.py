@@ -127,6 +127,9 @@ gap = max(abs(a - b) for a, b in zip(one.state.mean_loss.y, state.mean_loss.y, s
 print(f"largest difference between the losses of one device and of two ranks, over all steps: {gap:.1e}")
 
 # %% [markdown]
+# Only rounding: the same numbers are added in another order. Over many hundreds of steps such differences grow, in both
+# directions.
+#
 # ## Who gets which images
 #
 # `DistributedSampler` shuffles all samples, in the same order on every rank, and deals them out like cards. Ten samples,
