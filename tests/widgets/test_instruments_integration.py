@@ -50,20 +50,30 @@ def stop(page: Page) -> None:
     expect(page.locator("[data-status]")).to_have_text(re.compile("Stopped after"))
 
 
+def zoom(page: Page, ranges: str) -> list[list[int]]:
+    """Draws a frame in the loss chart; again, if sentences above it have moved it meanwhile."""
+    for _ in range(5):
+        card(page, "loss").scroll_into_view_if_needed()
+        area = card(page, "loss").locator(".nsewdrag").bounding_box()
+        assert area is not None
+        page.mouse.move(area["x"] + area["width"] * 0.1, area["y"] + area["height"] * 0.1)
+        page.mouse.down()
+        page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] * 0.9, steps=5)
+        page.mouse.up()
+        (left, _), (low, _) = found = list(page.evaluate(ranges))
+        if left > 0 and low > 0:  # unzoomed, both axes begin at 0
+            return found
+    raise AssertionError("the chart could not be zoomed")
+
+
 def test_zoom_stays_over_twenty_live_updates_and_nothing_is_mounted_anew(tab: Tab) -> None:
     page = tab.page
     page.evaluate("document.querySelectorAll('[data-plot], [data-plot] .main-svg').forEach(n => (n.marked = true))")
-    area = card(page, "loss").locator(".nsewdrag").bounding_box()
-    assert area is not None
-    page.mouse.move(area["x"] + area["width"] * 0.1, area["y"] + area["height"] * 0.1)
-    page.mouse.down()
-    page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] * 0.9, steps=5)
-    page.mouse.up()
     ranges = (
         "['xaxis', 'yaxis'].map(axis => document.querySelector('[data-figure=loss] [data-plot]')"
         "._fullLayout[axis].range.map(x => Math.round(x * 1000)))"
     )
-    zoomed = page.evaluate(ranges)
+    zoomed = zoom(page, ranges)
     seen = page.evaluate(
         """() => new Promise(done => {
             const plot = document.querySelector('[data-figure=loss] [data-plot]');
@@ -159,6 +169,7 @@ def test_a_layer_lights_up_in_all_three_places(tab: Tab) -> None:
     page.mouse.move(5, 5)
     page.evaluate("document.activeElement.blur()")
     expect(bars).to_have_count(0)
+    card(page, "timeline").scroll_into_view_if_needed()
     widest = page.evaluate(
         """() => {
             const boxes = [...document.querySelectorAll('[data-figure=timeline] .barlayer .point')]
@@ -175,6 +186,7 @@ def test_a_layer_lights_up_in_all_three_places(tab: Tab) -> None:
     # Its edges: from conv1, and to fc1.
     assert page.locator("[data-figure=placement_graph] .scatterlayer .point.lab-linked").count() == 2
     # From the graph.
+    card(page, "placement_graph").scroll_into_view_if_needed()
     box = page.locator("[data-figure=placement_graph] .barlayer .point", has_text="conv1").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
