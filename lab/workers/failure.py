@@ -30,6 +30,10 @@ _ADVICE = (
         "size that leaves no short last batch.",
     ),
     ("does not require grad", "The loss depends on no parameter that is trained: give one requires_grad=True."),
+    (
+        "No space left on device",
+        "A disk is full: free some space, or name folders with room in TMPDIR and PARALLEL_LAB_CACHE.",
+    ),
     ("invalid device ordinal", "Name only devices of the Experiment; parallel-lab devices lists what is here."),
 )
 
