@@ -54,12 +54,9 @@ def main(folder: Path) -> None:
     with serving(built) as server, browser() as context:
         context.set_default_timeout(300_000)  # memory does not depend on how busy the machine is
         show("JupyterLab alone", peak(server.process, seconds=2))
-        opened = page(context, server)
-        opened.locator("#lab-stop").click()
         notebook(context, server)
-        show("a notebook with a run of 2 ranks, and the page, idle", peak(server.process))
-        opened.goto(f"{opened.url}{TWO_RANKS}")
-        opened.wait_for_function(f"({POINTS}) > 5")
+        show("a notebook with a run of 2 ranks", peak(server.process))
+        page(context, server)
         show("the page with a run of 2 ranks too", peak(server.process))
 
 
@@ -74,10 +71,9 @@ def notebook(context: BrowserContext, server: Serving) -> Page:
 
 
 def page(context: BrowserContext, server: Serving) -> Page:
-    """The page, with the run that it begins with; opened as from the launcher's tile."""
+    """The page with a run that goes on; the browser has the server's cookie by now."""
     opened = context.new_page()
-    opened.goto(f"{server.url}?token={server.token}")
-    opened.goto(f"{server.url}parallel-lab/")
+    opened.goto(f"{server.url}parallel-lab/{TWO_RANKS}")
     opened.wait_for_function(f"({POINTS}) > 5")
     return opened
 
