@@ -176,7 +176,7 @@ class Controls:
         )
         with gr.Row(visible=ranks, elem_id="lab-ranks") as self.of_ranks:
             self.ranks = gr.Number(**self._given("ranks"), precision=0, minimum=1, maximum=most_ranks)
-            self.each = gr.Dropdown(**self._given("each"))
+            self.each = gr.Dropdown(**self._given("each"), elem_id="lab-each")
             self.bucket_mb = gr.Number(**self._given("bucket_mb"), step=0.01, elem_id="lab-bucket")
         self.per_rank = gr.Number(value=self._value["per_rank"], visible=False)
         self.panel = gr.HTML(
@@ -211,12 +211,12 @@ class Controls:
         with gr.Accordion(
             **self._say["trouble_card"], open=False, visible=ranks and faults, elem_classes="lab-more"
         ) as self.trouble_card:
-            with gr.Row(elem_classes="lab-pairs"):
+            with gr.Row(elem_id="lab-trouble-what", elem_classes="lab-pairs"):
                 self.trouble = gr.Dropdown(**self._given("trouble"), elem_id="lab-trouble")
                 self.trouble_rank = gr.Number(
                     **self._given("trouble_rank"), precision=0, minimum=0, maximum=most_ranks - 1
                 )
-            with gr.Row(elem_classes="lab-pairs"):
+            with gr.Row(elem_id="lab-trouble-now"):
                 self.inject = gr.Button(**self._say["inject"], size="sm", elem_id="lab-inject")
                 self.planned = gr.Checkbox(**self._given("planned"))
 

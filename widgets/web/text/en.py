@@ -35,7 +35,7 @@ EACH_KINDS = {
     "split": "virtual GPUs, with the net placed on them",
 }
 """What a rank can run on, by the name that `offers` has for it."""
-BUCKET = "Bucket size, MB"
+BUCKET = "Bucket, MB"
 TROUBLE_TITLE = "Break something"
 TROUBLE = "What goes wrong"
 TROUBLE_RANK = "In rank"
