@@ -202,6 +202,10 @@ class TestHardware:
         assert (kept.link, kept.topology) == (opened.link, opened.topology)
         assert form(link="own").experiment(opened).link is None
 
+    @pytest.mark.parametrize("empty", [None, 0])
+    def test_memory_that_is_not_given_is_the_hardwares_own(self, empty: int | None) -> None:
+        assert form(hardware="t4", memory_mb=empty).experiment(DEFAULT.replace(memory_mb=99)).memory_mb is None
+
     def test_the_data_is_chosen_and_has_to_suit_the_net(self) -> None:
         assert form(net="mlp", data="shapes", panel={"chosen": "even"}).experiment(DEFAULT).data == "shapes"
         with pytest.raises(ExperimentError, match="try 'mnist'"):

@@ -106,7 +106,7 @@ class Form:
     topology: Any
     """Name of a topology, or `given`."""
     memory_mb: Any
-    """Of each virtual GPU; None takes the hardware's own."""
+    """Of each virtual GPU; None and 0 take the hardware's own."""
 
     def experiment(self, default: Experiment) -> Experiment:
         """What the controls say; fields without a control keep the default's value.
@@ -192,7 +192,8 @@ class Form:
             elif value != AS_OPENED:
                 fields[name] = value
         fields.pop("memory_mb", None)
-        if self.memory_mb is not None:
+        # A number field that is empty comes as 0 once its card has been opened.
+        if self.memory_mb not in (None, 0):
             fields["memory_mb"] = self.memory_mb
 
     def _of_ranks(self, problems: list[Problem]) -> dict[str, Any]:
