@@ -40,7 +40,9 @@ def book(path: Path, *cells: str) -> Path:
 
 
 def test_a_figure_keeps_its_data() -> None:
-    kept = as_html(LossView(FakeRun(Experiment())))
+    run = FakeRun(Experiment())
+    run.end()
+    kept = as_html(LossView(run))
     drawn = re.search(r"\.\.\.(\[.*\]), \{displayModeBar", kept)
     assert drawn is not None
     data, layout = json.loads(drawn[1])
@@ -70,7 +72,7 @@ def test_a_page_shows_the_run_without_a_kernel(tmp_path: Path, browser: Browser)
     tab.locator(".main-svg").first.wait_for()
     assert tab.locator("[role=img]").count() == 2
     assert "Finished: 3 steps" in tab.locator("body").inner_text()
-    assert "lab.Experiment(" in (tab.locator("details").first.text_content() or "")
+    assert "lab.Experiment(" in "".join(tab.locator("details").all_text_contents())
     assert [error for error in errors if "require" not in error and "MathJax" not in error] == []
     tab.close()
 
