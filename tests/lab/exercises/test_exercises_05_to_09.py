@@ -6,13 +6,12 @@ The right answers are tested with their notebooks.
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint_sequential
 
-torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
-from torch.utils.checkpoint import checkpoint_sequential  # noqa: E402
-
-from lab import course, vgpu  # noqa: E402
-from lab.exercises import check  # noqa: E402
+from lab import course, vgpu
+from lab.exercises import check
 
 
 def told(name: str, *answer: object) -> str:
