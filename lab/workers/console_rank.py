@@ -30,6 +30,7 @@ from typing import Any
 import cloudpickle
 
 from lab.events import RankFailed
+from lab.workers import interrupts
 from lab.workers.channel import Channel
 from lab.workers.failure import from_exception
 from lab.workers.group import Seat, meet
@@ -75,8 +76,7 @@ def main(pipe: Connection, environment: dict[str, str], seat: Seat, device: str)
     Args:
         device: the kind of device that the cells find as `device`: `cpu`, `cuda` or `vgpu`.
     """
-    # An interrupt goes to the whole process group; a rank is interrupted by message, when its parent says so.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.ignore()
     faulthandler.enable()
     os.dup2(2, 1)
     os.environ.update(environment)

@@ -12,6 +12,7 @@ import cloudpickle
 
 from lab.events import RunFinished
 from lab.experiment import Experiment
+from lab.workers import interrupts
 from lab.workers.channel import Channel
 from lab.workers.control import Control, Heard
 from lab.workers.failure import from_exception
@@ -27,8 +28,7 @@ def main(
         net: a pickled module, or a function that makes one, when it is the user's own. It travels by value, since what
             is defined in a notebook cell cannot be imported here.
     """
-    # An interrupt goes to the whole process group; workers are stopped by message, when their parent says so.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.ignore()
     # When a rank hangs, the parent asks it where, by a signal that works while Python is stuck in native code.
     stacks = seat.stacks_path.open("w")
     # The same file takes its stack when a native library ends the process.

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from lab.errors import LabError
+from lab.workers import interrupts
 
 INHERITED = ("PARALLEL_LAB_CACHE",)
 """Environment variables that a worker takes from its parent now, not from when the forkserver started."""
@@ -57,7 +58,7 @@ def context() -> Any:
 
 def warm_up() -> None:
     """Starts the forkserver, which goes on loading torch by itself, so that the first run starts as fast as others."""
-    with _lock, _worker_environment():
+    with _lock, _worker_environment(), interrupts.held_back():
         if context().get_start_method() == "forkserver":
             from multiprocessing import forkserver
 
@@ -83,7 +84,7 @@ def launch(target: Callable[..., None], *arguments: object) -> Worker:
         LabError: when called while a worker imports the user's script, which then lacks its guard.
     """
     refuse_in_worker()
-    with _lock, _worker_environment():
+    with _lock, _worker_environment(), interrupts.held_back():
         mp = context()
         ours, theirs = mp.Pipe()
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}

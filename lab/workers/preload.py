@@ -8,6 +8,7 @@ import gc
 import importlib
 
 from lab import data, nets, strategies
+from lab.workers import interrupts
 
 MODULES = (
     "importlib.readers",
@@ -30,6 +31,8 @@ MODULES = (
     *(entry.module for entry in data.REGISTRY.values()),
     *(entry.module for entry in strategies.REGISTRY.values()),
 )
+
+interrupts.ignore()
 
 for name in MODULES:
     with contextlib.suppress(ImportError):  # whoever needs it will say what is missing
