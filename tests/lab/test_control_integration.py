@@ -151,15 +151,15 @@ def test_a_new_learning_rate_takes_hold_before_one_step_in_all_ranks(fields: dic
 
 @DDP
 def test_a_new_learning_rate_in_full_run_reaches_all_ranks_before_the_same_step(fields: dict[str, Any]) -> None:
-    with start(fields, steps=60) as run:
+    with start(fields, steps=200) as run:
         until(lambda: run.state.step > 3)
-        run.change(lr=0.1)
+        # A smaller one: under a larger, what rounding does in another order grows.
+        run.change(lr=0.001)
         events = rest(run)
     [changed] = [event for event in events if isinstance(event, Changed)]
-    assert 3 < changed.step < 50
-    # Later on, what rounding does in another order grows.
+    assert 3 < changed.step < 190
     shown = changed.step + 8
-    assert list(run.state.mean_loss.y)[:shown] == pytest.approx(plain_losses(shown, {changed.step: 0.1}), rel=1e-4)
+    assert list(run.state.mean_loss.y)[:shown] == pytest.approx(plain_losses(shown, {changed.step: 0.001}), rel=1e-4)
     assert not [event for event in events if isinstance(event, Paused | Resumed)]
     # Ranks with different learning rates would differ, which is a failure.
     assert run.state.failure is None
