@@ -10,7 +10,7 @@ import dataclasses
 import math
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from lab.events import RankFailed, Span
@@ -101,13 +101,7 @@ def _diverged(evidence: Evidence) -> RankFailed | None:
 
 def mismatch(evidence: Evidence) -> RankFailed | None:
     """The rank whose collectives differ from the others': another size, or one left out."""
-    for number in sorted({c.number for position in evidence.positions.values() for c in position.collectives}):
-        brought = {
-            rank: collective
-            for rank, position in evidence.positions.items()
-            for collective in position.collectives
-            if collective.number == number
-        }
+    for brought in _meetings(evidence.positions):
         if len({_signature(c) for c in brought.values()}) < 2:
             continue
         rank = _odd_one(evidence, brought)
@@ -123,6 +117,19 @@ def mismatch(evidence: Evidence) -> RankFailed | None:
         advice = "Every rank has to call the same collectives in the same order, with tensors of the same size."
         return _found(evidence, rank, text, advice)
     return None
+
+
+def _meetings(positions: dict[int, Position]) -> list[dict[int, Collective]]:
+    """What the ranks brought to each collective; first to those of which they remember what came before."""
+    met: dict[int, dict[int, Collective]] = defaultdict(dict)
+    for rank, position in positions.items():
+        for collective in position.collectives:
+            met[collective.number][rank] = collective
+
+    def forgotten(brought: dict[int, Collective]) -> bool:
+        return not all(_remembers(positions[rank], c.step - 1) for rank, c in brought.items())
+
+    return sorted((met[number] for number in sorted(met)), key=forgotten)
 
 
 def _a_step_ahead(evidence: Evidence, rank: int, odd: Collective, usual: Collective) -> str:
@@ -145,20 +152,26 @@ def _odd_one(evidence: Evidence, brought: dict[int, Collective]) -> int:
         odd = [rank for rank, c in brought.items() if strays(evidence.positions[rank], c)]
         if len(odd) == 1:
             return odd[0]
-    # One that left something out is a step ahead of the others.
-    return max(brought, key=lambda rank: brought[rank].step)
+    # One that left something out is ahead of the others.
+    return max(brought, key=lambda rank: _place(evidence.positions[rank], brought[rank]))
+
+
+def _place(position: Position, collective: Collective) -> tuple[int, int]:
+    """A collective's step, and its place among the rank's collectives of that step."""
+    return collective.step, len(_sequence(position, collective.step, collective.number))
 
 
 def _strays(position: Position, collective: Collective) -> bool:
     """True where a rank does not call what it called at the same place of the step before."""
     now, before = _sequence(position, collective.step, collective.number), _sequence(position, collective.step - 1)
-    return now != before[: len(now)]
+    return _remembers(position, collective.step - 1) and now != before[: len(now)]
 
 
 def _is_ahead(position: Position, collective: Collective) -> bool:
     """True where a rank calls what comes later, by what it called in the step before."""
     now, before = _sequence(position, collective.step, collective.number), _sequence(position, collective.step - 1)
-    return now[:-1] == before[: len(now) - 1] and now[-1] in before[len(now) :]
+    remembers = _remembers(position, collective.step - 1)
+    return remembers and now[:-1] == before[: len(now) - 1] and now[-1] in before[len(now) :]
 
 
 def _sequence(position: Position, step: int, until: float = math.inf) -> list[tuple[str, int]]:
@@ -168,7 +181,15 @@ def _sequence(position: Position, step: int, until: float = math.inf) -> list[tu
 
 def _is_of_a_new_size(position: Position, collective: Collective) -> bool:
     before = {c.bytes for c in position.collectives if c.number < collective.number}
-    return bool(before) and collective.bytes not in before
+    enough = position.collectives[0].number == 0 or _remembers(position, collective.step - 1)
+    return enough and bool(before) and collective.bytes not in before
+
+
+def _remembers(position: Position, step: int) -> bool:
+    """True where the board still has all that the rank called in a step: it keeps the last collectives only."""
+    oldest = position.collectives[0]
+    calls = any(c.step == step for c in position.collectives)
+    return calls and (oldest.number == 0 or oldest.step < step)
 
 
 def _signature(collective: Collective) -> tuple[int, str, int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from lab.events import RankFailed, Span
-from lab.workers.board import Collective, Phase, Position
+from lab.workers.board import KEPT_COLLECTIVES, Collective, Phase, Position
 from lab.workers.diagnosis import Divergence, Evidence, diagnose, is_communication
 
 S = 1_000_000_000
@@ -160,6 +162,21 @@ def test_the_only_bucket_left_out(victim: int) -> None:
         f"rank {victim} left out an all-reduce in step 2; since then its parameters differ from the others', first in "
         "fc1.weight"
     )
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("sizes", [[500], [300, 700]])
+def test_a_bucket_left_out_long_ago(victim: int, sizes: list[int]) -> None:
+    """The board keeps the last collectives only, of each rank others: what is forgotten differs from nothing."""
+    calls = {rank: [(step, size) for step in range(100) for size in sizes] for rank in range(2)}
+    calls[victim].remove((30, sizes[0]))
+    for behind in range(2):
+        positions = {}
+        for rank, own in calls.items():
+            whole = at(99, "synchronise", *own[: len(own) - (rank == behind)])
+            positions[rank] = dataclasses.replace(whole, collectives=whole.collectives[-KEPT_COLLECTIVES:])
+        found = Evidence(2, positions=positions, divergence=Divergence(victim, 30, "fc1.weight"))
+        assert blamed(found).rank == victim
 
 
 def test_parameters_that_differ_while_all_call_the_same() -> None:

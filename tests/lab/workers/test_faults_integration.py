@@ -144,6 +144,12 @@ def test_on_virtual_gpus_a_slow_link_slows_the_ring(fault: str, longer_ns: int |
             assert after.duration_ns == pytest.approx(after.bytes / 10e6 * 1e9, rel=0.2)
 
 
+def slowed(run: lab.Run, kind: FaultKind) -> bool:
+    """Whether a step with the fault in it is to be seen: emulated collectives are called so."""
+    last = run.state.timeline_step
+    return kind == "straggle" or any("emulated" in span.name for span in run.state.spans.get(last or 0, ()))
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "never_join"])
 def test_a_fault_while_the_run_goes_on(kind: FaultKind) -> None:
     endless = experiment("cpu", epochs=1000, timeout_s=2 if kind in UNHEARD else 20)
@@ -157,10 +163,10 @@ def test_a_fault_while_the_run_goes_on(kind: FaultKind) -> None:
             assert names(run.state.failure, kind, 1), run.state.failures
         else:
             deadline = time.monotonic() + PATIENCE
-            while run.state.straggler is None:
+            # A busy machine makes ranks late as well, before the fault does.
+            while not (slowed(run, kind) and (late := run.state.straggler) and late.rank == 1):
                 assert not run.wait(0.05)
                 assert time.monotonic() < deadline
-            assert run.state.straggler.rank == 1
             run.stop()
             assert run.wait(PATIENCE)
             spans = [event for event in run if isinstance(event, Span) and event.kind == "collective"]
