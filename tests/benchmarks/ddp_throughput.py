@@ -5,7 +5,9 @@
 Both train with two ranks on the CPU, with the same data in memory, the same batches and as many threads. They take
 turns of about a second, the other one waiting without computing meanwhile, so that whatever else the machine does falls
 on both. The bar is 0.97 of the script's throughput; `processor time` compares what the ranks computed in all, which
-other programs disturb less. `--explain` adds a run whose collectives are checked against each other, as those of a run
+other programs disturb less. Workers keep the memory that a step frees (`lab.workers.launch.WORKER_ENVIRONMENT`), where
+a script may give it back and take it again page by page; how it does with the workers' settings is told as well.
+`--explain` adds a run whose collectives are checked against each other, as those of a run
 that is started again after it failed; it is not held to the bar.
 """
 
@@ -17,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ import psutil
 
 import lab
 from lab.events import StepFinished
+from lab.workers.launch import WORKER_ENVIRONMENT
 from tests.benchmarks.common import print_table
 
 WORLD_SIZE = 2
@@ -71,7 +75,7 @@ class Ours:
 class Bare:
     """The script under torchrun, which trains as many steps as it is told by a line."""
 
-    def __init__(self, net: str) -> None:
+    def __init__(self, net: str, settings: Mapping[str, str] | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._asks, self._tells = Path(self._folder.name, "asks"), Path(self._folder.name, "tells")
         for pipe in (self._asks, self._tells):
@@ -79,6 +83,7 @@ class Bare:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORLD_SIZE}"]
         threads = max(1, len(os.sched_getaffinity(0)) // WORLD_SIZE)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        environment.update(settings or {})
         self._process = subprocess.Popen(
             [*command, str(SCRIPT), net, str(self._asks), str(self._tells)], env=environment
         )
@@ -105,7 +110,11 @@ def _processor_seconds(pids: Any) -> float:
 
 
 def compare(net: str, pairs: int, seconds: float, *, explain: bool) -> list[list[str]]:
-    contestants: dict[str, Bare | Ours] = {"torchrun script": Bare(net), "ddp, recorded": Ours(net)}
+    contestants: dict[str, Bare | Ours] = {
+        "torchrun script": Bare(net),
+        "the script, with our settings": Bare(net, WORKER_ENVIRONMENT),
+        "ddp, recorded": Ours(net),
+    }
     if explain:
         contestants["ddp, explained"] = Ours(net, explain=True)
     try:
