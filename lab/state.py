@@ -254,10 +254,11 @@ class RunState:
         self.loss[event.rank].add(event.step, event.loss)
         self._step_seconds.append(event.seconds)
         own = [span for span in self.spans.get(event.step, ()) if span.rank == event.rank]
-        rows = [(span.device, 0, 0, span.kind, "", span.start_ns, span.end_ns) for span in own]
-        for device, ns in hidden_ns(rows).items():
-            self.hidden[device] += ns
-        if self.group:
+        if not self.group:
+            rows = [(span.device, 0, 0, span.kind, "", span.start_ns, span.end_ns) for span in own]
+            for device, ns in hidden_ns(rows).items():
+                self.hidden[device] += ns
+        else:
             self._open.setdefault(event.step, []).extend(
                 span for span in own if span.kind == "collective" or span.kind in COMPUTATION
             )
@@ -276,6 +277,7 @@ class RunState:
         for device, went in communication(spans, met).items():
             total = self.communication[device]
             total.hidden_ns += went.hidden_ns
+            self.hidden[device] += went.hidden_ns
             total.exposed_ns += went.exposed_ns
             total.awaited_ns += went.awaited_ns
         for rank, ns in waited_for(spans, met).items():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -9,6 +12,8 @@ from lab import vgpu
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _SUMS = {torch.int64: torch.int64}
+_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
+_ARRAY_SUMS = {_INT64: _INT64}
 
 
 class Checksum:
@@ -22,6 +27,8 @@ class Checksum:
         self._parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
         self._places: list[int] = []
         self._bits: list[torch.Tensor] = []
+        self._arrays: list[np.ndarray[Any, Any]] | None = None
+        """The bits once more, where NumPy reaches them: for a few numbers, its sum takes a third of the time."""
 
     def sums(self) -> tuple[int, ...]:
         """One for each parameter, in the net's order; a device's simulated host waits for nothing."""
@@ -30,6 +37,10 @@ class Checksum:
             self._bits = [_as_integers(vgpu.peek(parameter)) for parameter in self._parameters]
             # Views of where the parameters lie serve again; a copy would not change with them.
             self._places = places if [bits.data_ptr() for bits in self._bits] == places else []
+            on_cpu = all(bits.is_cpu for bits in self._bits)
+            self._arrays = [bits.flatten().numpy() for bits in self._bits] if on_cpu else None
+        if self._arrays is not None:
+            return tuple([int(np.add.reduce(bits, dtype=_ARRAY_SUMS.get(bits.dtype, _INT32))) for bits in self._arrays])
         sums = [bits.sum(dtype=_SUMS.get(bits.dtype, torch.int32)) for bits in self._bits]
         if len({part.dtype for part in sums} | {part.device for part in sums}) > 2:
             return tuple(int(part) for part in sums)
