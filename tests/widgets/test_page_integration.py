@@ -82,6 +82,27 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def zoom_into_loss(page: Page) -> None:
+    """Drags over a part of the chart; once more where the page, still growing, has moved it away meanwhile."""
+    page.evaluate(
+        """() => {
+            const plot = document.querySelector('[data-figure=loss] [data-plot]');
+            plot.on('plotly_relayout', change => (plot.zoomed ||= 'xaxis.range[0]' in change));
+        }"""
+    )
+    for _ in range(5):
+        area = page.locator("[data-figure=loss] .nsewdrag").bounding_box()
+        assert area is not None
+        page.mouse.move(area["x"] + area["width"] * 0.1, area["y"] + area["height"] * 0.1)
+        page.mouse.down()
+        page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] * 0.9, steps=5)
+        page.mouse.up()
+        page.wait_for_timeout(300)
+        if page.evaluate("document.querySelector('[data-figure=loss] [data-plot]').zoomed"):
+            return
+    pytest.fail("the loss does not take a zoom")
+
+
 def test_a_real_run_is_drawn_in_place(open_tab: Callable[[], Tab]) -> None:
     tab = open_tab()
     tab.running()
@@ -91,12 +112,7 @@ def test_a_real_run_is_drawn_in_place(open_tab: Callable[[], Tab]) -> None:
         "document.querySelectorAll('[data-plot], [data-plot] .main-svg').forEach(node => (node.marked = true))"
     )
     # The reader zooms into the loss: updates must leave that alone.
-    area = page.locator("[data-figure=loss] .nsewdrag").bounding_box()
-    assert area is not None
-    page.mouse.move(area["x"] + area["width"] * 0.1, area["y"] + area["height"] * 0.1)
-    page.mouse.down()
-    page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] * 0.9, steps=5)
-    page.mouse.up()
+    zoom_into_loss(page)
     ranges = (
         "document.querySelector('[data-figure=loss] [data-plot]')._fullLayout.xaxis.range.map(x => Math.round(x * 100))"
     )
