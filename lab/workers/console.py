@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
@@ -29,6 +26,7 @@ from lab.events import RankFailed
 from lab.workers import console_rank, launch
 from lab.workers.console_rank import Cut, Ended, Said
 from lab.workers.diagnosis import Evidence, diagnose, is_communication
+from lab.workers.folder import Folder
 from lab.workers.group import Seat
 
 DeviceKind: TypeAlias = Literal["cpu", "cuda", "vgpu"]
@@ -79,11 +77,11 @@ class Console:
         self._workers: dict[int, launch.Worker] = {}
         self._cells = self._meetings = 0
         self._closed = False
-        self._folder = Path(tempfile.mkdtemp(prefix="parallel-lab-"))
+        self._folder = Folder()
         try:
             backend = _backend(device, world_size)
             for rank in range(world_size):
-                seat = Seat(rank, world_size, str(self._folder), backend, wait_seconds)
+                seat = Seat(rank, world_size, str(self._folder.path), backend, wait_seconds)
                 self._workers[rank] = launch.launch(console_rank.main, seat, device)
             with self._alone():
                 self._join()
@@ -147,7 +145,7 @@ class Console:
             worker.kill()
         for worker in workers.values():
             worker.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
 
     def __enter__(self) -> Console:
         return self

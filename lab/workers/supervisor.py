@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import signal
-import tempfile
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any
 
 from lab.events import RankFailed, RunFinished, Span
@@ -22,6 +19,7 @@ from lab.workers import entry, launch
 from lab.workers.board import Board, Position
 from lab.workers.control import Message
 from lab.workers.diagnosis import Divergence, Evidence, diagnose, is_communication, mismatch
+from lab.workers.folder import Folder
 from lab.workers.group import Seat
 
 POLL_SECONDS = 0.2
@@ -62,10 +60,10 @@ class Supervisor:
         self._trouble_since: float | None = None
         self._workers: dict[int, launch.Worker] = {}
         self._open: set[int] = set()
-        self._folder = Path(tempfile.mkdtemp(prefix="parallel-lab-"))
+        self._folder = Folder()
         try:
             seats = [
-                Seat(rank, self.world_size, str(self._folder), _backend(experiment), experiment.timeout_s, explain)
+                Seat(rank, self.world_size, str(self._folder.path), _backend(experiment), experiment.timeout_s, explain)
                 for rank in range(self.world_size)
             ]
             self._board = Board(seats[0].board_path, self.world_size, create=True)
@@ -224,7 +222,7 @@ class Supervisor:
     def _stack(self, rank: int) -> str:
         """Where a rank was when it was asked, or when a native library ended it; empty while it has not written it."""
         try:
-            return (self._folder / f"stacks-{rank}").read_text(errors="replace")
+            return (self._folder.path / f"stacks-{rank}").read_text(errors="replace")
         except FileNotFoundError:
             return ""
 
@@ -236,7 +234,7 @@ class Supervisor:
             worker.close()
         if hasattr(self, "_board"):
             self._board.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
 
 
 def _backend(experiment: Experiment) -> str:
