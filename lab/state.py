@@ -254,14 +254,14 @@ class RunState:
         self.loss[event.rank].add(event.step, event.loss)
         self._step_seconds.append(event.seconds)
         own = [span for span in self.spans.get(event.step, ()) if span.rank == event.rank]
-        if not self.group:
-            rows = [(span.device, 0, 0, span.kind, "", span.start_ns, span.end_ns) for span in own]
-            for device, ns in hidden_ns(rows).items():
-                self.hidden[device] += ns
-        else:
+        if self.group:
             self._open.setdefault(event.step, []).extend(
                 span for span in own if span.kind == "collective" or span.kind in COMPUTATION
             )
+        else:
+            rows = [(span.device, 0, 0, span.kind, "", span.start_ns, span.end_ns) for span in own]
+            for device, ns in hidden_ns(rows).items():
+                self.hidden[device] += ns
         losses = self._losses.setdefault(event.step, [])
         losses.append(event.loss)
         if len(losses) == self.world_size:

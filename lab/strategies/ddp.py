@@ -89,9 +89,11 @@ class DDP:
         the last of them are the sums averaged. So the ranks synchronise once a step, however many microbatches it has.
         """
         count = min(self.microbatches, len(inputs)) if len(self.devices) == 1 else 1
-        shares = zip(inputs.tensor_split(count), targets.tensor_split(count), strict=True) if count > 1 else None
+        parts = [(inputs, targets)]
+        if count > 1:
+            parts = list(zip(inputs.tensor_split(count), targets.tensor_split(count), strict=True))
         losses = []
-        for index, (x, y) in enumerate(shares or [(inputs, targets)]):
+        for index, (x, y) in enumerate(parts):
             last = index == count - 1
             self.recorder.microbatch = index
             with contextlib.nullcontext() if last else self.ddp.no_sync():

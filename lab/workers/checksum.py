@@ -12,8 +12,6 @@ from lab import vgpu
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _SUMS = {torch.int64: torch.int64}
-_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
-_ARRAY_SUMS = {_INT64: _INT64}
 
 
 class Checksum:
@@ -40,7 +38,7 @@ class Checksum:
             on_cpu = all(bits.is_cpu for bits in self._bits)
             self._arrays = [bits.flatten().numpy() for bits in self._bits] if on_cpu else None
         if self._arrays is not None:
-            return tuple([int(np.add.reduce(bits, dtype=_ARRAY_SUMS.get(bits.dtype, _INT32))) for bits in self._arrays])
+            return tuple([int(np.add.reduce(bits, dtype=f"i{max(4, bits.itemsize)}")) for bits in self._arrays])
         sums = [bits.sum(dtype=_SUMS.get(bits.dtype, torch.int32)) for bits in self._bits]
         if len({part.dtype for part in sums} | {part.device for part in sums}) > 2:
             return tuple(int(part) for part in sums)

@@ -163,15 +163,18 @@ def _place(position: Position, collective: Collective) -> tuple[int, int]:
 
 def _strays(position: Position, collective: Collective) -> bool:
     """True where a rank does not call what it called at the same place of the step before."""
+    if not _remembers(position, collective.step - 1):
+        return False
     now, before = _sequence(position, collective.step, collective.number), _sequence(position, collective.step - 1)
-    return _remembers(position, collective.step - 1) and now != before[: len(now)]
+    return now != before[: len(now)]
 
 
 def _is_ahead(position: Position, collective: Collective) -> bool:
     """True where a rank calls what comes later, by what it called in the step before."""
+    if not _remembers(position, collective.step - 1):
+        return False
     now, before = _sequence(position, collective.step, collective.number), _sequence(position, collective.step - 1)
-    remembers = _remembers(position, collective.step - 1)
-    return remembers and now[:-1] == before[: len(now) - 1] and now[-1] in before[len(now) :]
+    return now[:-1] == before[: len(now) - 1] and now[-1] in before[len(now) :]
 
 
 def _sequence(position: Position, step: int, until: float = math.inf) -> list[tuple[str, int]]:

@@ -3,12 +3,12 @@
     python -m tests.benchmarks.ddp_throughput [--nets net,resnet18] [--pairs 15] [--seconds 1] [--explain]
 
 Both train with two ranks on the CPU, with the same data in memory, the same batches and as many threads. They take
-turns of about a second, the other one waiting without computing meanwhile, so that whatever else the machine does falls
-on both. The bar is 0.97 of the script's throughput; `processor time` compares what the ranks computed in all, which
-other programs disturb less. Workers keep the memory that a step frees (`lab.workers.launch.WORKER_ENVIRONMENT`), where
-a script may give it back and take it again page by page; how it does with the workers' settings is told as well.
-`--explain` adds a run whose collectives are checked against each other, as those of a run
-that is started again after it failed; it is not held to the bar.
+turns of about a second, the others waiting without computing meanwhile, so that whatever else the machine does falls on
+all. The bar is 0.97 of the script's throughput; `processor time` compares what the ranks computed in all, which other
+programs disturb less. Workers keep the memory that a step frees (`lab.workers.launch.WORKER_ENVIRONMENT`), where a
+script may give it back and take it again page by page; how it does with the workers' settings is told as well.
+`--explain` adds a run whose collectives are checked against each other, as those of a run that is started again after
+it failed; it is not held to the bar.
 """
 
 from __future__ import annotations
