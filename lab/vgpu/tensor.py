@@ -85,6 +85,9 @@ class VGPUTensor(torch.Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        # Another class that knows what to do with its tensors, as DTensor, goes first: to us they would be plain data.
+        if len(types) > 1 and not all(issubclass(kind, VGPUTensor) for kind in types):
+            return NotImplemented
         return _PLANS[func](func, args, kwargs or {})
 
     # With these two, Module.to swaps a parameter for its copy in place, so that tied parameters stay tied.

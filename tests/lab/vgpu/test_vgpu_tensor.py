@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from lab import data, nets, vgpu
 from lab.errors import DeviceError
@@ -118,6 +119,33 @@ def test_an_index_may_lie_on_the_cpu_as_on_cuda():
     assert x.tolist() == [0.0, 6.0, 0.0]
     with pytest.raises(RuntimeError, match=DIFFERENT.format("vgpu:1", "cpu")):
         x[torch.tensor([0, 1])] = torch.ones(2)
+
+
+class _Doubled(Tensor):
+    """A tensor class of somebody else's, which stands for twice the numbers that it holds."""
+
+    inner: Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Any:
+        made = Tensor._make_wrapper_subclass(cls, inner.size(), dtype=inner.dtype, device=inner.device)  # type: ignore[attr-defined]
+        made.inner = inner
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        return func(*tree_map_only(cls, lambda one: one.inner * 2, args), **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "mix", [torch.add, lambda a, b: torch.add(b, a), lambda a, b: torch.cat([a, b]), lambda a, b: a.clone().copy_(b)]
+)
+def test_another_class_of_tensors_decides_what_becomes_of_its_own(mix: Callable[..., Tensor]):
+    plain = torch.tensor([1.0, 2.0])
+    found = mix(plain.to("vgpu:1"), _Doubled(plain.to("vgpu:1")))
+    assert found.device == torch.device("vgpu:1")
+    assert torch.equal(found.cpu(), mix(plain, plain * 2))
 
 
 def test_an_optimizer_refuses_a_gradient_from_elsewhere():
