@@ -302,7 +302,7 @@ class Run:
             with self.lock:
                 self._conductor = self._supervisor = None
             supervisor.close()
-            self._end(supervisor.failures, list(supervisor.finished.values()))
+            self._end(supervisor.failures, list(supervisor.finished.values()), supervisor.diverged_ever)
 
     def _watch(self, supervisor: Supervisor) -> None:
         """Reads until the ranks have said their last words, one has failed, or they have not stopped in time."""
@@ -312,6 +312,7 @@ class Run:
         while not supervisor.over:
             left = POLL_SECONDS if self._stop_at is None else self._stop_at - time.monotonic()
             if left <= 0:
+                supervisor.look_once_more()
                 return
             for rank, batch in supervisor.read(min(POLL_SECONDS, left)):
                 events = inbox.take(rank, batch)
@@ -337,11 +338,11 @@ class Run:
                 told.append(event)
         return told
 
-    def _end(self, failures: list[RankFailed], finished: list[RunFinished]) -> None:
-        """Publishes the run's last words, made of the ranks'."""
+    def _end(self, failures: list[RankFailed], finished: list[RunFinished], diverged: bool = False) -> None:
+        """Publishes the run's last words, made of the ranks'; `diverged` when these do not hold the same parameters."""
         state: Literal["finished", "stopped", "failed"] = "finished"
         stopping = self._stop_at is not None
-        if stopping and not any(word.state == "failed" for word in finished):
+        if stopping and not diverged and not any(word.state == "failed" for word in finished):
             failures = []  # what was killed because it did not stop in time has not failed
         if failures:
             state = "failed"

@@ -151,7 +151,9 @@ class Training:
                 x, y = _typed(inputs[indices], dtype), targets[indices]
             loss = strategy.train_step(x, y)
             if checksum is not None:
-                recorder.report([ParametersSummed(step, self._group.rank, checksum.sums())])
+                sums = checksum.sums()
+                self._group.pen.summed(step, sums)
+                recorder.report([ParametersSummed(step, self._group.rank, sums)])
             recorder.finish_step(loss, len(indices))
             if step == 0:
                 recorder.flush()

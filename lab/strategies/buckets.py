@@ -92,10 +92,10 @@ class BucketAverage:
         emulated = " (emulated link)" if self._injector.emulates_link else ""
         done = self._recorder.collective(str(gradients.device), f"bucket {about.index}{emulated}")
         if misshapen is None:
-            number = self._group.pen.enter("all_reduce", about.bytes)
+            number = self._group.pen.enter("all_reduce", about.bytes, about.index, about.bytes)
             future, size = self._reduce(bucket)
         else:
-            number = self._group.pen.enter("all_reduce", misshapen.nbytes)
+            number = self._group.pen.enter("all_reduce", misshapen.nbytes, about.index, about.bytes)
             future, size = all_reduce(misshapen), misshapen.nbytes
 
         def finish(future: Future[Tensor]) -> Tensor:

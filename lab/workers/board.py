@@ -9,6 +9,8 @@ from __future__ import annotations
 import mmap
 import struct
 import time
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -20,12 +22,16 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 _INDEX: dict[Phase, int] = {phase: index for index, phase in enumerate(PHASES)}
 
 KEPT_COLLECTIVES = 64
+KEPT_SUMS = 512
+"""More steps than a rank takes between two of its reports."""
 _HEAD = struct.Struct("=qqqq")  # step, phase, since, collectives entered
-_RECORD = struct.Struct("=qqqqqq")  # number, step, kind, bytes, entered, left
+_RECORD = struct.Struct("=qqqqqqqqq")  # number, step, kind, bytes, entered, left, phase, bucket, due
+_SUM = struct.Struct("=qqq")  # step + 1, checksum, step + 1 again: both are there when all of it is
 _NUMBER = struct.Struct("=q")
 _ENTERED_AT = 24  # in a head
 _LEFT_AT = 40  # in a record
-_SIZE = _HEAD.size + KEPT_COLLECTIVES * _RECORD.size
+_SUMS_AT = _HEAD.size + KEPT_COLLECTIVES * _RECORD.size
+_SIZE = _SUMS_AT + KEPT_SUMS * _SUM.size
 KINDS = ("all_reduce", "broadcast", "all_gather")
 
 
@@ -41,6 +47,15 @@ class Collective:
     entered_ns: int
     left_ns: int
     """0 while the rank is still in it."""
+    phase: Phase = "synchronise"
+    """Of the step, in which the rank entered it."""
+    bucket: int = -1
+    """Which bucket of the step's gradients it averages, from 0 in their order; -1 for none."""
+    due: int = 0
+    """The bytes of that bucket; 0 for none."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number} (step {self.step})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +107,16 @@ class Board:
         collectives = []
         for number in range(max(0, entered - KEPT_COLLECTIVES), entered):
             place = start + _HEAD.size + number % KEPT_COLLECTIVES * _RECORD.size
-            stored, step_of, kind, size, began, left = _RECORD.unpack_from(self._memory, place)
+            stored, step_of, kind, size, began, left, of, *rest = _RECORD.unpack_from(self._memory, place)
             if stored == number:
-                collectives.append(Collective(number, step_of, KINDS[kind], size, began, left))
+                collectives.append(Collective(number, step_of, KINDS[kind], size, began, left, PHASES[of], *rest))
         return Position(step, PHASES[phase], since, tuple(collectives))
+
+    def sums(self, rank: int) -> dict[int, int]:
+        """The rank's last steps, and a checksum of its parameters after each."""
+        start = rank * _SIZE + _SUMS_AT
+        rows = (_SUM.unpack_from(self._memory, start + place * _SUM.size) for place in range(KEPT_SUMS))
+        return {first - 1: checksum for first, checksum, last in rows if first == last > 0}
 
     def pen(self, rank: int) -> Pen:
         """What the rank writes with."""
@@ -105,23 +126,29 @@ class Board:
 class Pen:
     """Writes one rank's part of the board."""
 
-    __slots__ = ("_entered", "_memory", "_start", "_step")
+    __slots__ = ("_entered", "_memory", "_phase", "_start", "_step")
 
     def __init__(self, memory: mmap.mmap, start: int) -> None:
         self._memory = memory
         self._start = start
-        self._entered = self._step = 0
+        self._entered = self._step = self._phase = 0
 
     def at(self, step: int, phase: Phase) -> None:
         """The rank comes to a phase of a step."""
-        self._step = step
-        _HEAD.pack_into(self._memory, self._start, step, _INDEX[phase], time.monotonic_ns(), self._entered)
+        self._step, self._phase = step, _INDEX[phase]
+        _HEAD.pack_into(self._memory, self._start, step, self._phase, time.monotonic_ns(), self._entered)
 
-    def enter(self, kind: str, size: int) -> int:
-        """The rank enters a collective of `size` bytes; the number under which it leaves it."""
+    def enter(self, kind: str, size: int, bucket: int = -1, due: int = 0) -> int:
+        """The rank enters a collective of `size` bytes; the number under which it leaves it.
+
+        Args:
+            bucket: which bucket of gradients it averages.
+            due: the bytes of that bucket.
+        """
         number = self._entered
         place = self._start + _HEAD.size + number % KEPT_COLLECTIVES * _RECORD.size
-        _RECORD.pack_into(self._memory, place, number, self._step, KINDS.index(kind), size, time.monotonic_ns(), 0)
+        what = (number, self._step, KINDS.index(kind), size, time.monotonic_ns(), 0, self._phase, bucket, due)
+        _RECORD.pack_into(self._memory, place, *what)
         self._entered = number + 1
         _NUMBER.pack_into(self._memory, self._start + _ENTERED_AT, self._entered)
         return number
@@ -131,3 +158,9 @@ class Pen:
         place = self._start + _HEAD.size + number % KEPT_COLLECTIVES * _RECORD.size
         if _NUMBER.unpack_from(self._memory, place)[0] == number:
             _NUMBER.pack_into(self._memory, place + _LEFT_AT, time.monotonic_ns())
+
+    def summed(self, step: int, sums: Sequence[int]) -> None:
+        """The checksums of the rank's parameters after a step, as one."""
+        place = self._start + _SUMS_AT + step % KEPT_SUMS * _SUM.size
+        checksum = zlib.crc32(b"".join(value.to_bytes(8, "little", signed=True) for value in sums))
+        _SUM.pack_into(self._memory, place, step + 1, checksum, step + 1)

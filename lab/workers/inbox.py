@@ -78,8 +78,8 @@ class Inbox:
         del self._sums[event.step]
         if len(set(sums.values())) == 1:
             return
-        values = list(sums.values())
-        usual = max(values, key=values.count)
-        rank = max(rank for rank, own in sums.items() if own != usual)
+        values = [sums[rank] for rank in sorted(sums)]
+        usual = max(values, key=values.count)  # of two, rank 0's
+        rank = next(rank for rank in sorted(sums) if sums[rank] != usual)
         first = next(name for name, a, b in zip(self._parameters, usual, sums[rank], strict=True) if a != b)
         self.divergence = Divergence(rank, event.step, first)

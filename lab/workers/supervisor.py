@@ -18,7 +18,7 @@ from lab.timing.recorder import SpanRow
 from lab.workers import entry, launch
 from lab.workers.board import Board, Position
 from lab.workers.control import Message
-from lab.workers.diagnosis import Divergence, Evidence, diagnose, is_communication, mismatch
+from lab.workers.diagnosis import Divergence, Evidence, diagnose, first_difference, is_communication, mismatch
 from lab.workers.folder import Folder
 from lab.workers.group import Seat
 
@@ -93,8 +93,13 @@ class Supervisor:
 
     @property
     def over(self) -> bool:
-        """True when every rank has said its last word, or the run has failed and it is known why."""
-        return len(self.finished) == self.world_size or bool(self.failures)
+        """True when every rank has said its last word, and nothing is wrong, or it is known what."""
+        return bool(self.failures) or (len(self.finished) == self.world_size and self._trouble_since is None)
+
+    @property
+    def diverged_ever(self) -> bool:
+        """True when the ranks' parameters were found to differ: what the run says cannot be right then."""
+        return self._evidence.divergence is not None
 
     def read(self, timeout: float = POLL_SECONDS) -> Iterator[tuple[int, list[Any]]]:
         """What ranks have sent; waits for it, at most `timeout` seconds. Finds out, meanwhile, when the run has failed.
@@ -148,8 +153,19 @@ class Supervisor:
 
     def diverged(self, divergence: Divergence) -> None:
         """The ranks' parameters were found to differ."""
-        self._evidence.divergence = divergence
-        self._trouble()
+        if self._evidence.divergence is None:
+            self._evidence.divergence = divergence
+            self._trouble()
+
+    def look_once_more(self) -> None:
+        """Before the ranks are ended that did not stop in time: whether their parameters differ."""
+        if self.over or self.world_size == 1:
+            return
+        self._read_board()
+        found = first_difference(self._evidence)
+        if found is not None:
+            self.diverged(found)
+            self._conclude()
 
     def _trouble(self) -> None:
         if self._trouble_since is None:
@@ -198,6 +214,7 @@ class Supervisor:
 
     def _read_board(self) -> None:
         self._evidence.positions = {rank: self._board.read(rank) for rank in range(self.world_size)}
+        self._evidence.sums = {rank: self._board.sums(rank) for rank in range(self.world_size)}
         self._evidence.now_ns = time.monotonic_ns()
 
     def _conclude(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -17,6 +18,75 @@ RESET = (
     "This is typically caused by a remote worker hanging or bugs in the application."
 )
 SPAN = Span("cpu", 1, 4, "forward", "fc1", 0, 10)
+
+
+def trains(rank: int, skipped: int, step: int, steps: int, buckets: list[int], late: int) -> Position:
+    """A rank of a run of so many steps, each with these buckets, and an evaluation of 24 bytes after the last. It has
+    left out the first bucket of step `skipped` (-1: of none), and is so many collectives into step `step`."""
+    calls: list[tuple[int, Phase, int, int]] = []
+    for of in range(steps):
+        calls += [(of, "synchronise", i, size) for i, size in enumerate(buckets) if (of, i) != (skipped, 0)]
+    calls.append((steps - 1, "evaluation", -1, 24))
+    begun = [call for call in calls if call[0] < step]
+    own = [*begun, *[call for call in calls if call[0] == step][:late]]
+    collectives = tuple(
+        Collective(number, of, "all_reduce", size, 1, int(number < len(own) - 1), phase, bucket, size * (bucket >= 0))
+        for number, (of, phase, bucket, size) in enumerate(own)
+    )
+    return Position(step, own[-1][1] if late else "forward", 0, collectives[-KEPT_COLLECTIVES:])
+
+
+@pytest.mark.parametrize("buckets", [[500], [300, 700], [300, 300]], ids=str)
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("skipped", [0, 3, 11])
+def test_the_step_in_which_a_bucket_was_left_out(
+    skipped: int, victim: int, world_size: int, buckets: list[int]
+) -> None:
+    """Told of what is on the board alone, at whatever collective of the next step or of the evaluation it is seen."""
+    positions = {}
+    for rank in range(world_size):
+        place = (skipped, len(buckets)) if skipped == 11 or len(set(buckets)) > 1 else (skipped + 1, 1)
+        positions[rank] = trains(rank, skipped if rank == victim else -1, *place[:1], 12, buckets, place[1])
+    if len(set(buckets)) == 1 and skipped < 11:
+        # Sizes that are alike keep nobody: the others have taken what the rank brought in its next step.
+        others = trains(0, -1, skipped, 12, buckets, len(buckets))
+        positions = {rank: positions[rank] if rank == victim else others for rank in positions}
+    found = blamed(Evidence(world_size, positions=positions))
+    assert found.rank == victim
+    assert re.search(r"left out .* in step (\d+)", found.cause)[1] == str(skipped)  # type: ignore[index]
+
+
+def test_a_rank_that_has_passed_a_step_without_its_all_reduce() -> None:
+    """It calls nothing else: the others wait for it in step 0, and it is in step 1."""
+    positions = {0: at(0, "synchronise", (0, 500), left=False), 1: at(1, "forward")}
+    assert blamed(Evidence(2, positions=positions)).cause == (
+        "rank 1 left out an all-reduce in step 0: where the others were at the all-reduce of step 0, it was in forward "
+        "of step 1"
+    )
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_tensor_of_another_size_in_the_first_step_of_two_ranks(victim: int) -> None:
+    """There is no step before; but a bucket's size is known to the rank itself."""
+    positions = {}
+    for rank in range(2):
+        first = Collective(0, 0, "all_reduce", 504 if rank == victim else 500, 1, 0, "synchronise", 0, 500)
+        positions[rank] = Position(0, "synchronise", 0, (first,))
+    assert blamed(Evidence(2, positions=positions)).cause == (
+        f"rank {victim} brought 504 bytes to all_reduce 0 (step 0), where the others brought 500"
+    )
+
+
+@pytest.mark.parametrize(("world_size", "victim"), [(2, 1), (3, 0), (4, 2)])
+def test_the_board_tells_since_when_parameters_differ_that_nobody_has_reported(world_size: int, victim: int) -> None:
+    sums = {rank: {step: step * 7 + (rank == victim and step >= 3) for step in range(9)} for rank in range(world_size)}
+    sums[0].pop(8)
+    found = blamed(Evidence(world_size, sums=sums))
+    assert (found.rank, found.cause) == (
+        victim,
+        f"rank {victim}'s parameters differ from the others' since step 3",
+    )
 
 
 def at(step: int, phase: Phase, *calls: tuple[int, int], left: bool = True, since_s: float = 0) -> Position:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.workers.board import KEPT_COLLECTIVES, Board
+from lab.workers.board import KEPT_COLLECTIVES, KEPT_SUMS, Board
 
 
 @pytest.fixture
@@ -61,6 +61,31 @@ def test_the_last_collectives_are_kept(path: Path) -> None:
     assert [c.bytes for c in kept] == numbers[-KEPT_COLLECTIVES:]
     pen.leave(numbers[0])  # long overwritten: another one stands in its place
     assert all(not c.left_ns for c in board.read(0).collectives)
+
+
+def test_a_collective_knows_its_phase_and_its_bucket(path: Path) -> None:
+    board = Board(path, 1, create=True)
+    pen = board.pen(0)
+    pen.at(4, "synchronise")
+    pen.enter("all_reduce", 504, bucket=1, due=500)
+    pen.at(4, "evaluation")
+    pen.enter("all_reduce", 24)
+    assert [(c.phase, c.bucket, c.due) for c in board.read(0).collectives] == [
+        ("synchronise", 1, 500),
+        ("evaluation", -1, 0),
+    ]
+
+
+def test_the_last_checksums_are_kept_of_each_rank(path: Path) -> None:
+    board = Board(path, 2, create=True)
+    for rank in range(2):
+        pen = board.pen(rank)
+        for step in range(KEPT_SUMS + 3):
+            pen.summed(step, (step, -(2**63), 7 + (rank == 1 and step == 9)))
+    sums = board.sums(0)
+    assert sorted(sums) == list(range(3, KEPT_SUMS + 3))
+    assert len(set(sums.values())) == KEPT_SUMS
+    assert [step for step in sums if sums[step] != board.sums(1)[step]] == [9]
 
 
 def _write_and_die(path: Path) -> None:
