@@ -19,6 +19,7 @@ from lab.vgpu import (
     accelerator,
     autocast,
     compiling,
+    drawing,
     engine,
     generator,
     module,
@@ -27,6 +28,7 @@ from lab.vgpu import (
     parallel,
     pinning,
     recurrent,
+    rng,
     saving,
 )
 from lab.vgpu import tensor as vt
@@ -69,6 +71,7 @@ def register() -> None:
         autocast.register(library, everything)
         pinning.register(library)
         generator.register()
+        rng.register()
         parallel.register()
         compiling.register()
         _libraries.extend((library, everything))
@@ -160,8 +163,11 @@ def _factory(op: Any, *args: Any, **kwargs: Any) -> Any:
     """Every other operator that reaches the key with no tensor of ours: it makes one (`arange`, `randperm`, ...)."""
     device = kwargs.get("device")
     index = vt.device_index(device if device is not None else torch.device("vgpu"))
-    if kwargs.get("generator") is not None:
-        generator.check(kwargs["generator"], index)
+    make = functools.partial(_make, index)
+    return drawing.draw_on(index, make, op, args, kwargs) if drawing.draws(op) else make(op, args, kwargs)
+
+
+def _make(index: int, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if op is aten._efficientzerotensor.default:
         op = aten.zeros.default  # zeros that have no memory crash every kernel that meets them
     started = vt.machine().watch()

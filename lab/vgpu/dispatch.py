@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch.utils._mode_utils import no_dispatch
 
-from lab.vgpu.generator import check as check_generator
 from lab.vgpu.memory import Block
 from lab.vgpu.tensor import CPU, VGPUTensor, machine, wrap, wrap_in
 
@@ -63,8 +62,6 @@ class _Unwrapper:
                 plain[name] = machine().backing
             elif name != "generator":
                 plain[name] = self(value)
-        if plain.get("generator") is not None:
-            check_generator(plain["generator"], self.index)  # `out=` may be what tells the device
         return plain
 
     def __call__(self, value: Any) -> Any:

@@ -6,9 +6,11 @@ A device is given as in torch.cuda: an int, `"vgpu:1"`, a `torch.device`, or Non
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from lab.vgpu import rng
 from lab.vgpu.figures import (
     empty_cache,
     ipc_collect,
@@ -82,6 +84,16 @@ __all__ = [
     "stream",
     "synchronize",
 ]
+
+
+_initialized = True
+"""Checkpoints keep the state of the generator of devices that say so."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "default_generators":  # there are as many as the machine has devices
+        return rng.generators()
+    raise AttributeError(f"module 'torch.vgpu' has no attribute {name!r}")
 
 
 @dataclass(frozen=True)

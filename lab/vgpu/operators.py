@@ -19,6 +19,7 @@ from lab.vgpu.dispatch import (
     take_over_storage,
     view,
 )
+from lab.vgpu.drawing import drawing, draws
 from lab.vgpu.links import HOST
 from lab.vgpu.tensor import Plan, VGPUTensor, device_index, machine, wrap, wrap_in
 
@@ -146,7 +147,12 @@ _OWN: dict[Any, Plan] = {
 
 
 def plan_for(func: Any) -> Plan:
-    """Decides once per operator, from its schema, how it is run."""
+    """Decides once per operator how it is run."""
+    return drawing(_plan_for(func)) if draws(func) else _plan_for(func)
+
+
+def _plan_for(func: Any) -> Plan:
+    """From its schema."""
     if func in _OWN:
         return _OWN[func]
     if func.namespace == "c10d":
