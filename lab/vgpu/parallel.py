@@ -33,9 +33,10 @@ def register() -> None:
 def _or_pytorchs(ours: Callable[..., Any], pytorchs: Callable[..., Any] | None) -> Callable[..., Any]:
     @functools.wraps(ours)
     def copy(tensors: Any, *args: Any) -> Any:
-        first = tensors if isinstance(tensors, Tensor) else tensors[0]
-        # PyTorch's own exists where CUDA was compiled in; there a CPU tensor is meant for CUDA.
-        if pytorchs is not None and not isinstance(first, vt.VGPUTensor):
+        first = tensors if isinstance(tensors, Tensor) else next(iter(tensors), None)
+        # PyTorch's own exists where CUDA was compiled in; there a CPU tensor is meant for CUDA. A net without buffers
+        # has nothing to copy, which takes no CUDA.
+        if pytorchs is not None and first is not None and not isinstance(first, vt.VGPUTensor):
             return pytorchs(tensors, *args)
         return ours(tensors, *args)
 
