@@ -1,7 +1,7 @@
 """Registers `vgpu` as a device type of PyTorch's, on the PrivateUse1 key.
 
 Private PyTorch names used here: `torch.utils.backend_registration._setup_privateuseone_for_python_backend` (from torch
-2.10 on), `torch._fused_sdp_choice`. Tried on torch 2.13.0.
+2.10 on). Tried on torch 2.13.0.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 import torch.distributed
-import torch.nn.attention
 from torch.utils import backend_registration
 
 from lab.vgpu import (
     accelerator,
+    attention,
     autocast,
     compiling,
     drawing,
@@ -34,7 +34,6 @@ from lab.vgpu import (
 from lab.vgpu import tensor as vt
 
 aten = torch.ops.aten
-_FLASH = torch.nn.attention.SDPBackend.FLASH_ATTENTION.value
 _COMPOSITE_BESIDE_CPU = ("silu_backward", "mish_backward", "native_channel_shuffle")
 """Operators with a kernel for the CPU and a composite for every device without one; ours is to take the CPU's."""
 _lock = threading.Lock()
@@ -54,7 +53,7 @@ def register() -> None:
         library.impl("empty.memory_format", _empty, "PrivateUse1")
         library.impl("empty_strided", _empty_strided, "PrivateUse1")
         library.impl("_copy_from", _copy_from, "PrivateUse1")
-        library.impl("scaled_dot_product_attention", _attention, "AutogradPrivateUse1")
+        attention.register(library)
         library.impl("ctc_loss.Tensor", _ctc_loss, "AutogradPrivateUse1")
         for name in _COMPOSITE_BESIDE_CPU:
             library.impl(name, functools.partial(_factory, getattr(aten, name).default), "PrivateUse1")
@@ -110,47 +109,6 @@ def _copy_from(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = 
     """`copy_` where PyTorch passes over `__torch_dispatch__`, as `torch.tensor([1, 2], device="vgpu:0")` does."""
     copied: torch.Tensor = operators.copy(target, source, non_blocking)
     return copied
-
-
-def _attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> torch.Tensor:
-    """Takes the kernel that the CPU would take, so that the result is the CPU's to the bit. On another backing, the
-    operations of which attention consists.
-    """
-    options: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
-    choice = _choice((query, key, value, attn_mask), {**options, "enable_gqa": enable_gqa})
-    if choice == _FLASH:
-        if attn_mask is not None and attn_mask.dtype == torch.bool:  # as the CPU does first
-            attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(~attn_mask, float("-inf"))
-        flash = aten._scaled_dot_product_flash_attention_for_cpu
-        result: torch.Tensor = flash(query, key, value, attn_mask=attn_mask, **options)[0]
-    else:
-        plainly = aten._scaled_dot_product_attention_math
-        result = plainly(query, key, value, attn_mask=attn_mask, **options, enable_gqa=enable_gqa)[0]
-    return result
-
-
-def _choice(tensors: tuple[Any, ...], options: dict[str, Any]) -> int | None:
-    """Which kernel the CPU would take; None on a real GPU."""
-    plain = [tensor._data if isinstance(tensor, vt.VGPUTensor) else tensor for tensor in tensors]
-    if plain[0].is_meta:  # the smallest tensors on the CPU for which the choice is the same
-        *qkv, mask = plain
-        plain = [torch.empty((1,) * (tensor.dim() - 1) + tensor.shape[-1:], dtype=tensor.dtype) for tensor in qkv]
-        plain.append(None if mask is None else torch.empty((1,) * mask.dim(), dtype=mask.dtype))
-    if plain[0].device != vt.CPU:
-        return None
-    choose: Any = torch._fused_sdp_choice
-    choice: int = choose(*plain, **options)
-    return choice
 
 
 def _ctc_loss(logs: Any, targets: Any, input_lengths: Any, target_lengths: Any, *options: Any) -> torch.Tensor:

@@ -107,15 +107,17 @@ _COUNTS = frozenset({int, float, bool})
 """A list that begins with one of these is one of sizes, strides or flags."""
 
 
-def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: bool = True) -> Any:
-    """Runs an operation whose outputs are new tensors, or views of its inputs, on their one device."""
+def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: bool = True, kernel: Any = None) -> Any:
+    """Runs an operation whose outputs are new tensors, or views of its inputs, on their one device; by `kernel` where
+    the operator has none for the CPU.
+    """
     unwrap = _Unwrapper(func)
     plain = unwrap.all_of(args)
     if kwargs:
         kwargs = unwrap.named(kwargs)
     here = machine()
     started = here.watch()
-    result = func(*plain, **kwargs)
+    result = (kernel or func)(*plain, **kwargs)
     index = unwrap.index
     if timed:
         here.record(index, started, func, plain, result)

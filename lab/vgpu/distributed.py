@@ -43,6 +43,8 @@ from lab.vgpu.tensor import CPU, Plan, VGPUTensor, machine, thread_state
 from lab.vgpu.works import EndedWork
 
 BACKEND = "vgloo"
+_OF_ANY_SHAPE = dict.fromkeys(("_allgather_base_", "_reduce_scatter_base_"), ("output_tensor", "input_tensor"))
+"""Collectives for which only the number of elements counts -> their arguments of which it does."""
 _WITHOUT_AVG = {"allreduce_", "allreduce_coalesced_", "_reduce_scatter_base_"}
 """Operators that gloo has, but not with ReduceOp.AVG."""
 _streams: WeakKeyDictionary[Any, WeakKeyDictionary[VirtualClock, dict[int, Stream]]] = WeakKeyDictionary()
@@ -181,6 +183,9 @@ def _collective(operator: Operator, func: Any, args: tuple[Any, ...], kwargs: di
 def _carry(func: Any, group: Any, bound: Bound, own: Call) -> None:
     """Has gloo do it with the CPU tensors, and waits for it."""
     name = func._schema.name.removeprefix("c10d::")
+    if name in _OF_ANY_SHAPE:  # to NCCL; gloo wants to see the pieces in the first dimension
+        flat = {key: bound[key].view(-1) for key in _OF_ANY_SHAPE[name] if bound[key].is_contiguous()}
+        bound = {**bound, **flat}
     if own.reduction != collectives.AVG or name not in _WITHOUT_AVG:
         result = func(**bound)
         Work.unbox(result[-1] if isinstance(result, tuple) else result).wait()

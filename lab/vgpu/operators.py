@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lab.vgpu import fused
 from lab.vgpu.backing import need_numbers
 from lab.vgpu.dispatch import (
     INSTANT,
@@ -159,6 +160,9 @@ def _plan_for(func: Any) -> Plan:
         from lab.vgpu import distributed  # imported here, for there are builds of PyTorch without it
 
         return distributed.plan_for(func)
+    own = fused.plan_for(func)
+    if own is not None:
+        return own
     schema = func._schema
     returns = [value.alias_info for value in schema.returns]
     moves = torch.Tag.inplace_view in func.tags or "resize" in schema.name
