@@ -70,6 +70,20 @@ def serve(
     root_path: Annotated[
         str, typer.Option(help="Prefix under which a proxy shows the page, such as /lab.", metavar="PATH")
     ] = "",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name under which browsers may ask for the page, besides localhost; * for all. Can be repeated.",
+            metavar="NAME",
+        ),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A proxy, or a network of them, whose X-Forwarded-For is believed. Can be repeated; none by default.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
     allow_faults: Annotated[
         bool, typer.Option("--faults/--no-faults", help="Let visitors break runs of their own on purpose.")
     ] = True,
@@ -89,7 +103,14 @@ def serve(
         from widgets.web.serve import serve as open_page
 
         limits = Limits(ranks=max_ranks, seconds=max_seconds or None, faults=allow_faults)
-        sharing = Sharing(limits, Budget.here(max_runs, max_ranks), auth_file, root_path)
+        sharing = Sharing(
+            limits,
+            Budget.here(max_runs, max_ranks),
+            auth_file,
+            root_path,
+            tuple(allow_host or ()),
+            tuple(trusted_proxy or ()),
+        )
         open_page(_opening(), host=host, port=port, open_browser=False, sharing=sharing)
 
 

@@ -76,6 +76,38 @@ def test_opening_a_page_takes_no_place_in_line() -> None:
     assert leases.count() == (1, 0)
 
 
+def test_many_tabs_of_one_browser_do_not_keep_the_others_out() -> None:
+    leases = Leases(Budget(runs=3, ranks=10))
+    tabs = [leases.enter(SMALL, "ada") for _ in range(6)]
+    assert [lease.granted for lease in tabs] == [True, True] + [False] * 4
+    bob, eve = leases.enter(SMALL, "bob"), leases.enter(SMALL, "eve")
+    assert (bob.granted, eve.granted) == (True, False)
+    assert leases.place(eve) == 1
+    assert [leases.place(lease) for lease in tabs[2:]] == [2, 3, 4, 5]
+    leases.release(tabs[0])
+    assert (eve.granted, tabs[2].granted) == (True, False)
+    assert leases.try_enter(SMALL, "ada") is None
+    leases.release(bob)
+    assert tabs[2].granted
+    # What is ending counts no more: who starts anew does not wait for the earlier run's processes.
+    leases.release(eve)
+    assert not tabs[3].granted
+    tabs[1].leaving = True
+    again = leases.enter(SMALL, "ada")
+    assert (tabs[3].granted, again.granted) == (True, False)
+
+
+def test_a_single_place_is_for_everybody_in_turn() -> None:
+    leases = Leases(Budget(1, 1))
+    first, second = leases.enter(SMALL, "ada"), leases.enter(SMALL, "ada")
+    other = leases.enter(SMALL, "bob")
+    assert first.granted
+    leases.release(first)
+    assert (other.granted, second.granted) == (False, True)
+    leases.release(second)
+    assert other.granted
+
+
 def test_the_wait_is_told_from_the_lengths_of_earlier_runs() -> None:
     clock = Clock()
     leases = Leases(Budget(2, 2), clock)

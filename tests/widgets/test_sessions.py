@@ -64,12 +64,52 @@ def test_leaving_frees_everything(sessions: Sessions) -> None:
 def test_silent_tabs_are_swept(sessions: Sessions, clock: Clock) -> None:
     silent, alive = sessions.start("silent", EXPERIMENT), sessions.start("alive", EXPERIMENT)
     clock.seconds = SILENT_SECONDS - 1
-    sessions.get("alive")
+    sessions.alive(sessions.get("alive").token)
     assert sessions.sweep() == 0
     clock.seconds = SILENT_SECONDS + 1
     assert sessions.sweep() == 1
     assert silent.closed.wait(5)
     assert sessions.live() == [alive]
+
+
+def test_only_a_sign_of_life_keeps_a_tab(sessions: Sessions, clock: Clock) -> None:
+    """Neither a look at it nor a request of it."""
+    sessions.claim("a", "ada")
+    for _ in range(int(SILENT_SECONDS) + 2):
+        clock.seconds += 1
+        sessions.get("a")
+        sessions.claim("a", "ada")
+        sessions.slow_down("a", 0.0)
+    assert sessions.sweep() == 1
+
+
+def test_a_tab_that_is_gone_does_not_come_back_by_itself(sessions: Sessions) -> None:
+    """Events of it may be on their way when it is closed."""
+    sessions.claim("a", "ada")
+    sessions.free("a")
+    run = sessions.start("a", EXPERIMENT)
+    assert run.closed.wait(5)
+    assert (len(sessions), sessions.live()) == (0, [])
+    assert sessions.claim("a", "ada")
+    assert not sessions.start("a", EXPERIMENT).done
+
+
+def test_a_browser_has_so_many_tabs_and_no_more(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("widgets.web.sessions.MOST_TABS_OF_OWNER", 2)
+    monkeypatch.setattr("widgets.web.sessions.MOST_TABS_OF_ADDRESS", 4)
+    taken = [sessions.claim(f"a{number}", "ada/1", "192.0.2.1") for number in range(4)]
+    assert taken == [True, True, False, False]
+    assert sessions.full_for("ada/1", "192.0.2.1") == 2
+    # Other browsers at the same address, as far as the address has room.
+    taken = [sessions.claim(f"b{number}", f"bob/{number}", "192.0.2.1") for number in range(4)]
+    assert taken == [True, True, False, False]
+    # The same name with one new cookie after the other, from elsewhere.
+    taken = [sessions.claim(f"c{number}", f"ada/{number + 2}", f"192.0.2.{number + 2}") for number in range(4)]
+    assert taken == [True, True, False, False]
+    assert sessions.claim("d", "eve/1", "198.51.100.1")
+    assert sessions.claim("a0", "ada/1", "192.0.2.1")  # what one has, one keeps
+    sessions.free("a1")
+    assert sessions.claim("a9", "ada/1", "192.0.2.1")
 
 
 def test_a_tab_that_closes_while_its_run_starts_leaves_no_run() -> None:

@@ -11,6 +11,7 @@ import binascii
 import contextlib
 import hashlib
 import hmac
+import math
 import os
 import re
 import secrets
@@ -22,6 +23,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.errors import LabError
 from widgets.web.text import server as text
@@ -35,7 +37,17 @@ LEAST_PASSWORD = 8
 MOST_PASSWORD = 256
 FREE_TRIES = 5
 """Wrong passwords before the next try has to wait."""
+FREE_TRIES_OF_ADDRESS = 12
+"""The same for one address, from which a whole class may come in."""
 MOST_WAIT_SECONDS = 60.0
+LEAST_PAUSE_SECONDS = 0.25
+TRIES_PER_SECOND_OF_PAUSE = 40
+"""Of one who guesses on and on, every second that his tries are apart has cost so many wrong ones: a day of it is good
+for some 2,600, and whoever knows the password is in after one of these pauses."""
+MOST_IN_LINE = 5
+"""Tries of one name at one address that wait for each other; further ones are refused unseen."""
+MOST_IN_LINE_OF_ADDRESS = 40
+"""The same for all names at one address."""
 REMEMBERED = 10_000
 """Addresses and proven passwords that are kept in memory."""
 
@@ -105,6 +117,8 @@ class Users:
         self._proven: OrderedDict[bytes, str] = OrderedDict()
         self._wrong: OrderedDict[str, tuple[int, float]] = OrderedDict()
         """Address or name -> wrong tries in a row, and when the last was."""
+        self._turns: OrderedDict[str, float] = OrderedDict()
+        """Name at an address, or address -> when the last of its tries that waited was let through."""
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -125,9 +139,44 @@ class Users:
                     waits.append(last + pause - self._now())
             return max(waits)
 
-    def check(self, name: str, password: str, *who: str) -> bool:
+    def turn(self, name: str, address: str) -> float | None:
+        """For how long a try is to be held back, 0 for not at all; None where too many are held back already.
+
+        Wrong tries of others make a right one late, and do not refuse it: the name's owner may sit at their address.
+        Who guesses one name from many addresses, and who tries many names from one, waits longer with each wrong try.
+        """
+        with self._lock:
+            now = self._now()
+            pauses = {
+                f"{name}@{address}": (self._pause(of_name(name), FREE_TRIES), MOST_IN_LINE),
+                f"@{address}": (self._pause(of_address(address), FREE_TRIES_OF_ADDRESS), MOST_IN_LINE_OF_ADDRESS),
+            }
+            lanes = {lane: (pause, most) for lane, (pause, most) in pauses.items() if pause}
+            start = max([now, *(self._turns.get(lane, -math.inf) + pause for lane, (pause, _) in lanes.items())])
+            if any(start - now > most * pause for pause, most in lanes.values()):
+                return None
+            for lane in lanes:
+                self._turns.pop(lane, None)
+                self._turns[lane] = start
+            _trim(self._turns)
+            return start - now
+
+    def slowed(self, name: str, address: str) -> bool:
+        """Whether tries of these are held back when they come one right after the other."""
+        with self._lock:
+            of_address_pause = self._pause(of_address(address), FREE_TRIES_OF_ADDRESS)
+            return self._pause(of_name(name), FREE_TRIES) > 0 or of_address_pause > 0
+
+    def _pause(self, who: str, free: int) -> float:
+        tries, _ = self._wrong.get(who, (0, 0.0))
+        if tries < free:
+            return 0.0
+        return min(MOST_WAIT_SECONDS, max(LEAST_PAUSE_SECONDS, tries / TRIES_PER_SECOND_OF_PAUSE))
+
+    def check(self, name: str, password: str, *who: str, address: str = "") -> bool:
         """Whether the password is the name's. Takes as long for a name that is not there; wrong ones are counted
-        against `who`."""
+        against `who`, whose count a right one ends, and against the address, whose count it lowers by one: others may
+        guess from there."""
         known = self._hashes.get(name)
         right = (known or self._nobody).fits(password[:MOST_PASSWORD]) and known is not None
         with self._lock:
@@ -138,7 +187,10 @@ class Users:
                 tries, _ = self._wrong.pop(each, (0, 0.0))
                 if not right:
                     self._wrong[each] = (tries + 1, self._now())
-                    _trim(self._wrong)
+            if address:
+                tries, _ = self._wrong.pop(of_address(address), (0, 0.0))
+                self._wrong[of_address(address)] = (max(0, tries - 1) if right else tries + 1, self._now())
+            _trim(self._wrong)
         return right
 
     def _stamp(self, name: str, password: str) -> bytes:
@@ -146,7 +198,17 @@ class Users:
         return hmac.digest(self._key, f"{name}\0{password}".encode(), "sha256")
 
 
-def _trim(kept: OrderedDict[bytes, str] | OrderedDict[str, tuple[int, float]]) -> None:
+def of_name(name: str) -> str:
+    """Under which wrong tries are counted for a name."""
+    return f"name {name}"
+
+
+def of_address(address: str) -> str:
+    """Under which they are counted for an address."""
+    return f"address {address}"
+
+
+def _trim(kept: OrderedDict[Any, Any]) -> None:
     while len(kept) > REMEMBERED:
         kept.popitem(last=False)
 

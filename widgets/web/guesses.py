@@ -149,7 +149,7 @@ def measure_one(sessions: Sessions, session: Session) -> Iterator[None]:
         experiment = Experiment(**{**fields, "steps": ONE_STEPS})
         # The place of the run itself is free a moment after its end.
         for _ in range(PLACE_LOOKS):
-            lease = sessions.leases.try_enter(Need.of(experiment))
+            lease = sessions.leases.try_enter(Need.of(experiment), session.owner)
             if lease is not None or session.run is not run:
                 break
             yield

@@ -18,6 +18,11 @@ MOST_BODY_BYTES = 256 * 1024
 """Many times what the page's controls send."""
 BODY_SECONDS = 20.0
 """How long a request may take to send its body."""
+MOST_DEPTH = 24
+"""Of lists and objects inside each other; the page's own have four."""
+FILE_KEYS = frozenset({"meta", "_type", "__type__", "url", "orig_name", "mime_type", "is_stream"})
+"""Names that Gradio's file objects and its own updates have, and nothing that the page sends."""
+FILE_MARK = "gradio.FileData"
 READ_PREFIXES = ("/assets/", "/static/")
 READ_PATHS = {
     "/",
@@ -38,12 +43,15 @@ FILE_PATHS = {f"/{static.RUN_PATH}", f"/{static.TABLE_PATH}"}
 NOTE_PATHS = {f"/{static.DRAWN_PATH}", f"/{static.ALIVE_PATH}"}
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'"
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
 )
-"""Nothing from anywhere else. Gradio writes scripts into its page, and makes functions of the components' own."""
+"""Nothing from anywhere else, and in no other site's frame; JupyterLab's proxy, and Binder's, show the page under the
+address that they have themselves. Gradio writes scripts into its page, and makes functions of the components' own."""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
     "Referrer-Policy": "same-origin",
 }
 
@@ -104,6 +112,32 @@ def read_json(body: bytes) -> dict[str, Any]:
     if not isinstance(asked, dict):
         raise RefusedError(400, text.NOT_UNDERSTOOD)
     return asked
+
+
+def refuse_files(value: Any) -> None:
+    """Gradio fetches a file object, wherever in a request it is found, from the address that it names, and keeps it on
+    the disk: the page sends none, so a request that has one is another's.
+
+    Raises:
+        RefusedError: for one at any depth, also as text, and for what is nested too deep to look through.
+    """
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        inside: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                if not FILE_KEYS.isdisjoint(each):
+                    raise RefusedError(400, text.NO_FILES)
+                inside += each.keys()
+                inside += each.values()
+            elif isinstance(each, list):
+                inside += each
+            elif isinstance(each, str) and FILE_MARK in each:
+                raise RefusedError(400, text.NO_FILES)
+        if not inside:
+            return
+        level = inside
+    raise RefusedError(400, text.NOT_UNDERSTOOD)
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:

@@ -1,7 +1,8 @@
 """Who may run now, and who waits in line.
 
 A run leases worker processes, memory and GPUs for as long as it lasts. What the budget does not hold waits its turn:
-first come, first served, so that a large run is not overtaken for ever by small ones.
+first come, first served, so that a large run is not overtaken for ever by small ones. A browser with many tabs comes
+first with one of them: the others stand behind the first of everybody else's, and one run is always left to the rest.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,14 @@ class Budget:
 class Lease:
     """A place in line, and then the right to run; give it back with `Leases.release`."""
 
-    def __init__(self, need: Need, since: float) -> None:
+    def __init__(self, need: Need, since: float, owner: str = "") -> None:
         self.need = need
+        self.owner = owner
+        """The browser that asked for it; empty for none that is counted."""
         self.since = since
         """When it was granted; until then, when it was asked for."""
+        self.leaving = False
+        """Whether its run is ending: whoever asked for it may ask for the next."""
         self._granted = threading.Event()
 
     @property
@@ -100,20 +105,20 @@ class Leases:
         """Whether it would be granted if nothing else ran."""
         return need.ranks <= self.budget.ranks and need.memory_bytes <= self.budget.memory_bytes
 
-    def enter(self, need: Need) -> Lease:
+    def enter(self, need: Need, owner: str = "") -> Lease:
         """Takes what is needed at once where that is free and nobody waits, else the last place in line."""
         with self._lock:
-            lease = Lease(need, self._now())
+            lease = Lease(need, self._now(), owner)
             self._line.append(lease)
             self._advance()
             return lease
 
-    def try_enter(self, need: Need) -> Lease | None:
+    def try_enter(self, need: Need, owner: str = "") -> Lease | None:
         """A lease that is granted at once, or None: takes no place in line."""
         with self._lock:
-            if self._line or not self._fits(need):
+            if self._waiting() or not self._fits(need) or self._has_enough(owner):
                 return None
-            lease = Lease(need, self._now())
+            lease = Lease(need, self._now(), owner)
             self._line.append(lease)
             self._advance()
             return lease
@@ -131,7 +136,9 @@ class Leases:
     def place(self, lease: Lease) -> int:
         """1 for the next in line; 0 when it does not wait."""
         with self._lock:
-            return self._line.index(lease) + 1 if lease in self._line else 0
+            # Those who stand aside have the places behind the others.
+            turns = [*self._waiting(), *(each for each in self._line if self._has_enough(each.owner))]
+            return turns.index(lease) + 1 if lease in turns else 0
 
     def expected_seconds(self, place: int) -> float:
         """About how long the one in that place will wait, when runs last as long as the last ones did."""
@@ -146,11 +153,29 @@ class Leases:
             return len(self._held), len(self._line)
 
     def _advance(self) -> None:
-        while self._line and self._fits(self._line[0].need):
-            lease = self._line.popleft()
+        while (waiting := self._waiting()) and self._fits(waiting[0].need):
+            lease = waiting[0]
+            self._line.remove(lease)
             lease.since = self._now()
             self._held.append(lease)
             lease._granted.set()
+
+    def _waiting(self) -> list[Lease]:
+        """The line as it is served: whoever has fewest of the runs, and of the places further in front, comes first;
+        without those who have as many runs as one may have."""
+        taken = Counter(lease.owner for lease in self._held if lease.owner)
+        turns = []
+        for lease in self._line:
+            if not self._has_enough(lease.owner):
+                turns.append((taken[lease.owner] if lease.owner else 0, lease))
+                taken.update([lease.owner])
+        return [lease for _, lease in sorted(turns, key=lambda turn: turn[0])]
+
+    def _has_enough(self, owner: str) -> bool:
+        """Whether the browser has all runs but one, of several."""
+        return bool(owner) and sum(lease.owner == owner and not lease.leaving for lease in self._held) >= max(
+            1, self.budget.runs - 1
+        )
 
     def _fits(self, need: Need) -> bool:
         if not self._held:

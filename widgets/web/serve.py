@@ -11,6 +11,7 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import gradio as gr
 import psutil
@@ -19,10 +20,12 @@ from starlette.types import Receive, Scope, Send
 
 import lab
 from lab.experiment import Experiment
-from widgets.web import address, auth, page, routes, static
+from widgets.web import address, auth, origin, page, routes, static
+from widgets.web.door import Door
 from widgets.web.gate import Event, Gate
 from widgets.web.leases import Budget, Leases
 from widgets.web.limits import PERSONAL, Limits
+from widgets.web.origin import Hosts
 from widgets.web.session import Run
 from widgets.web.sessions import Sessions
 from widgets.web.shelf import Shelf
@@ -59,6 +62,11 @@ class Sharing:
     """Who may come in; None lets everybody."""
     root_path: str = ""
     """The prefix, or the whole address, under which a proxy shows the page."""
+    hosts: tuple[str, ...] = ()
+    """Names under which the page may be asked for, besides this computer's own; `*` allows all. Where none is given,
+    all are allowed to a page that others reach, or that a proxy shows."""
+    proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies whose word is taken for whom a request comes from."""
 
 
 def serve(
@@ -102,6 +110,7 @@ def serving(
     if users is None and sharing.budget is not None and not address.is_loopback(host):
         notes = [text.ANYBODY.format(host=host)]
     root_path = address.root_path(sharing.root_path)
+    hosts, proxies = _hosts(host, root_path, sharing.hosts), origin.networks(sharing.proxies)
     port = address.port(host, port)
     leases = Leases(sharing.budget) if sharing.budget is not None else None
     sessions = Sessions(start or _start_behind, limits=sharing.limits, leases=leases)
@@ -109,10 +118,12 @@ def serving(
         raise address.ServeError(text.DEFAULT_REFUSED.format(problems="; ".join(map(str, problems))))
     blocks = page.build(experiment, sessions)
     app = _Guarded(routes=routes.of(sessions), docs_url=None, redoc_url=None, openapi_url=None)
-    gate = app.gate = Gate(Shelf(app.page), sessions, users, root_path)
+    gate = app.gate = Gate(Shelf(app.page), sessions, users, root_path, hosts, proxies)
     gate.events = {number: Event(len(fn.inputs), bool(fn.queue)) for number, fn in blocks.fns.items()}
     gate.triggers = frozenset(number for fn in blocks.fns.values() for number, _ in fn.targets)
+    gate.tab_of = lambda event: getattr(blocks._queue.event_ids_to_events.get(event), "session_hash", None)
     sessions.watch_silence()
+    door = None
     try:
         with warnings.catch_warnings():
             # Gradio's web stack deprecates parts of itself at start-up.
@@ -139,12 +150,24 @@ def serving(
                 css=static.css(),
                 head=static.head(),
             )
-        gate.open = True
         _cut_vanished(blocks)
+        door = Door(blocks.server, app)
+        door.open()
+        gate.open = True
         yield Served(address.url(host, port), sessions, tuple(notes))
     finally:
         sessions.close()
+        if door is not None:
+            door.close()
         _close(blocks)
+
+
+def _hosts(host: str, root_path: str, names: tuple[str, ...]) -> Hosts:
+    """The names under which the page may be asked for."""
+    if not names and (not address.is_loopback(host) or root_path.startswith("/")):
+        return Hosts(None)
+    shown = urlsplit(root_path).hostname
+    return Hosts([host, *([shown] if shown else []), *names])
 
 
 def _start_behind(experiment: Experiment) -> lab.Run:

@@ -50,6 +50,8 @@ class Session:
     key: str
     owner: str = ""
     """The browser that it belongs to, by its cookie."""
+    address: str = ""
+    """Where its first request came from."""
     run: Run | None = None
     lease: Lease | None = None
     """The run's right to go on, or the tab's place in line."""

@@ -2,7 +2,8 @@
 
 A closed tab lets go of its connections, which the server sees at once. A tab whose computer or network is gone does
 not: a worker in each tab says every ten seconds that it is there, since browsers slow a page's own timers down to one
-a minute while the tab is hidden, and a worker's not.
+a minute while the tab is hidden, and a worker's not. Nothing else is a sign of life: who only sends requests, and never
+says that it has drawn what came back, is no tab that somebody looks at.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 from lab.errors import ExperimentError, Problem, RunError
@@ -26,6 +28,12 @@ SILENT_SECONDS = 45.0
 SWEEP_SECONDS = 5.0
 MOST_TABS = 1000
 """Open tabs that are known at the same time."""
+MOST_TABS_OF_OWNER = 24
+"""Of one browser."""
+MOST_TABS_OF_ADDRESS = 300
+"""Of one address, behind which a whole class may sit; and of one name, which a class may share."""
+REMEMBERED = 10_000
+"""Tabs that are gone, so that what they asked for before does not bring them back."""
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +60,7 @@ class Sessions:
         self.limits = limits
         self.leases = leases or Leases(Budget(MOST_TABS, MOST_TABS))
         self._sessions: dict[str, Session] = {}
+        self._gone: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._sweeper: threading.Thread | None = None
@@ -65,23 +74,55 @@ class Sessions:
         return len(self._sessions) >= MOST_TABS
 
     def get(self, key: str) -> Session:
-        """The tab's session, made on first use; also a sign of life."""
+        """The tab's session, made on first use. Of a tab that is gone, one that nobody finds: what it still asks for
+        ends at once."""
         with self._lock:
-            session = self._sessions.setdefault(key, Session(key))
-            session.last_seen = self._now()
+            session = self._sessions.get(key)
+            if session is None:
+                session = Session(key, last_seen=self._now())
+                if key not in self._gone:
+                    self._sessions[key] = session
             return session
 
-    def claim(self, key: str, owner: str) -> bool:
+    def claim(self, key: str, owner: str, address: str = "") -> bool:
         """Whether the tab is that browser's; a tab that nobody has is, from now on, unless there is no place left."""
         with self._lock:
             session = self._sessions.get(key)
-            if session is None and len(self._sessions) < MOST_TABS:
-                session = self._sessions[key] = Session(key, owner)
+            if session is None and not self._full_for(owner, address):
+                self._gone.pop(key, None)
+                session = self._sessions[key] = Session(key, owner, address, last_seen=self._now())
             if session is None or session.owner not in ("", owner):
                 return False
             session.owner = owner
-            session.last_seen = self._now()
             return True
+
+    def full_for(self, owner: str, address: str = "") -> int | None:
+        """How many tabs there are where that browser finds no place for another: in all, of its address, or of its
+        own; None where it finds one."""
+        with self._lock:
+            return self._full_for(owner, address)
+
+    def _full_for(self, owner: str, address: str) -> int | None:
+        tabs = list(self._sessions.values())
+        login = login_of(owner)
+        counts = (
+            (MOST_TABS, len(tabs)),
+            (MOST_TABS_OF_OWNER, sum(each.owner == owner for each in tabs)),
+            (MOST_TABS_OF_ADDRESS, sum(each.address == address for each in tabs) if address else 0),
+            (MOST_TABS_OF_ADDRESS, sum(login_of(each.owner) == login for each in tabs) if login else 0),
+        )
+        return next((most for most, count in counts if count >= most), None)
+
+    def known(self, key: str) -> bool:
+        """Whether there is such a tab, of whomever."""
+        with self._lock:
+            return key in self._sessions
+
+    def has(self, key: str, owner: str) -> bool:
+        """Whether there is such a tab, and it is that browser's."""
+        with self._lock:
+            session = self._sessions.get(key)
+            return session is not None and session.owner == owner
 
     def owns(self, token: str, owner: str) -> bool:
         """Whether the tab with that token is that browser's."""
@@ -111,7 +152,8 @@ class Sessions:
             self._let_go(session)
             self._refuse_too_much(experiment)
             need = Need.of(experiment)
-            lease = self.leases.enter(need) if in_line else self.leases.try_enter(need)
+            enter = self.leases.enter if in_line else self.leases.try_enter
+            lease = enter(need, session.owner)
             with self._lock:
                 alive = self._sessions.get(key) is session and not self._closed.is_set()
                 session.lease = lease
@@ -194,8 +236,10 @@ class Sessions:
         gone."""
         waiting, session.lease = session.lease, None
         _end(session.run)
-        if waiting is not None and (session.run is None or not waiting.granted):
-            self.leases.release(waiting)
+        if waiting is not None:
+            waiting.leaving = True
+            if session.run is None or not waiting.granted:
+                self.leases.release(waiting)
         session.run = None
 
     def _with_token(self, token: str) -> Session | None:
@@ -266,6 +310,9 @@ class Sessions:
         """Forgets a tab and ends its run."""
         with self._lock:
             session = self._sessions.pop(key, None)
+            self._gone[key] = None
+            while len(self._gone) > REMEMBERED:
+                self._gone.popitem(last=False)
         if session is not None:
             self._let_go(session)
 
@@ -295,6 +342,12 @@ class Sessions:
             self.free(key)
         if self._sweeper is not None:
             self._sweeper.join()
+
+
+def login_of(owner: str) -> str:
+    """The name that a browser's owner came in with; empty where everybody may come in."""
+    login, slash, _ = owner.rpartition("/")
+    return login if slash else ""
 
 
 def _end(run: Run | None) -> None:
