@@ -26,9 +26,9 @@ Bound: TypeAlias = dict[str, Any]
 """An operator's arguments by name."""
 
 _DTYPES = sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
-_REDUCTIONS = ("SUM", "AVG", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR", "PREMUL_SUM")
+REDUCTIONS = ("SUM", "AVG", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR", "PREMUL_SUM")
 """As numbered by PyTorch."""
-AVG = _REDUCTIONS.index("AVG")
+AVG, PREMUL_SUM = (REDUCTIONS.index(name) for name in ("AVG", "PREMUL_SUM"))
 UNTIMED = -1
 """Stands for when a rank is ready whose clock stands still."""
 
@@ -86,7 +86,7 @@ class Call:
         name = _NAMES[self.operator]
         if name == "barrier":
             return name
-        reduction = f", {_REDUCTIONS[self.reduction]}" if self.reduction >= 0 else ""
+        reduction = f", {REDUCTIONS[self.reduction]}" if self.reduction >= 0 else ""
         root = f", root {self.root}" if self.root >= 0 else ""
         plural = "" if self.numbers == 1 else "s"
         dtype = str(_DTYPES[self.dtype]).removeprefix("torch.")

@@ -16,7 +16,7 @@ Operators of `torch.ops.c10d` come to a tensor's `__torch_dispatch__` as every o
 and DistributedDataParallel work as they are.
 
 Private PyTorch names used here: the operators of `torch.ops.c10d`, `OpOverload._schema`, `ProcessGroup.unbox`,
-`ProcessGroup._get_backend`, `_register_backend`, `_set_default_backend` and `_device_types`, `Work.unbox`,
+`ProcessGroup._get_backend`, `_register_backend`, `_set_default_backend` and `_device_types`,
 `torch._C._distributed_c10d.Reducer` and `Logger`, whose names in `torch.distributed` go to those here. Tried on
 torch 2.13.0.
 """
@@ -32,10 +32,10 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import AllreduceOptions, Logger, Reducer, ReduceScatterOptions, Work
+from torch._C._distributed_c10d import Logger, Reducer
 
 from lab.errors import DeviceError
-from lab.vgpu import collectives, messages, rings
+from lab.vgpu import carrying, collectives, functional, messages, rings
 from lab.vgpu.clock import Stream, VirtualClock
 from lab.vgpu.collectives import OPERATORS, UNTIMED, Bound, Call, Operator
 from lab.vgpu.observer import Collective
@@ -43,10 +43,6 @@ from lab.vgpu.tensor import CPU, Plan, VGPUTensor, machine, thread_state
 from lab.vgpu.works import EndedWork
 
 BACKEND = "vgloo"
-_OF_ANY_SHAPE = dict.fromkeys(("_allgather_base_", "_reduce_scatter_base_"), ("output_tensor", "input_tensor"))
-"""Collectives for which only the number of elements counts -> their arguments of which it does."""
-_WITHOUT_AVG = {"allreduce_", "allreduce_coalesced_", "_reduce_scatter_base_"}
-"""Operators that gloo has, but not with ReduceOp.AVG."""
 _streams: WeakKeyDictionary[Any, WeakKeyDictionary[VirtualClock, dict[int, Stream]]] = WeakKeyDictionary()
 """The communication streams: of each process group, on each clock, by device."""
 
@@ -59,6 +55,7 @@ def register() -> None:
     """Makes `vgloo` known to torch.distributed; does nothing the second time, nor in a PyTorch without gloo."""
     if dist.is_gloo_available() and BACKEND not in dist.Backend.backend_list:
         dist.Backend.register_backend(BACKEND, _create, devices=["cpu", "vgpu"])
+        carrying.register()
         dist.Reducer = _Reducer  # type: ignore[attr-defined]
         dist.Logger = _Logger  # type: ignore[attr-defined]
 
@@ -108,7 +105,13 @@ def _map_on_cpu() -> Iterator[None]:
 
 
 def plan_for(func: Any) -> Plan:
-    """How an operator of `torch.ops.c10d` is run; asked once for each."""
+    """How an operator of `torch.ops.c10d`, or a functional collective, is run; asked once for each.
+
+    Raises:
+        NotImplementedError: for one that cannot be simulated.
+    """
+    if func.namespace != "c10d":
+        return functional.plan_for(func)
     name = func._schema.name.removeprefix("c10d::")
     if name in OPERATORS:
         return functools.partial(_collective, OPERATORS[name])
@@ -171,34 +174,13 @@ def _collective(operator: Operator, func: Any, args: tuple[Any, ...], kwargs: di
     own = collectives.describe(operator, bound, device, ready_ns)
     calls = collectives.agree(group, own, operator, bound.get("timeout", -1))
     if operator.name != "barrier":  # which that was already
-        _carry(func, group, bound, own)
+        carrying.carry(func, group, bound, own.reduction)
     if here.timing:
         _schedule(operator, group, calls, stream)
     outputs = list(_tensors(args[0]))
     work = EndedWork(here.clock, device, stream.free_ns, outputs, host_waits=operator.name == "barrier")
     # An operator with two results gives back what it wrote into, its first argument.
     return (args[0], work.boxed()) if len(func._schema.returns) == 2 else work.boxed()
-
-
-def _carry(func: Any, group: Any, bound: Bound, own: Call) -> None:
-    """Has gloo do it with the CPU tensors, and waits for it."""
-    name = func._schema.name.removeprefix("c10d::")
-    if name in _OF_ANY_SHAPE:  # to NCCL; gloo wants to see the pieces in the first dimension
-        flat = {key: bound[key].view(-1) for key in _OF_ANY_SHAPE[name] if bound[key].is_contiguous()}
-        bound = {**bound, **flat}
-    if own.reduction != collectives.AVG or name not in _WITHOUT_AVG:
-        result = func(**bound)
-        Work.unbox(result[-1] if isinstance(result, tuple) else result).wait()
-        return
-    if name == "_reduce_scatter_base_":
-        written = [bound["output_tensor"]]
-        work = group._reduce_scatter_base(bound["output_tensor"], bound["input_tensor"], ReduceScatterOptions())
-    else:
-        written = bound["tensors"]
-        work = group.allreduce(written, AllreduceOptions())
-    work.wait()
-    for tensor in written:
-        tensor /= group.size()
 
 
 def _schedule(operator: Operator, group: Any, calls: Sequence[Call], stream: Stream) -> None:

@@ -109,7 +109,7 @@ class MemoryPool:
 class Block:
     """The memory of one storage; it goes back to its pool when the last tensor on that storage is gone."""
 
-    __slots__ = ("key", "pool", "size")
+    __slots__ = ("__weakref__", "key", "pool", "size")
 
     def __init__(self, pool: MemoryPool, key: int, size: int, made_from: Sequence[torch.Tensor] = ()) -> None:
         self.size = 0  # so that __del__ is right when reserve refuses

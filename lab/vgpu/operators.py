@@ -1,6 +1,7 @@
 """Which way an operation goes, and the operators that need a way of their own: copies, `.item()`, factories.
 
-Private PyTorch names used here: `OpOverload._schema`. Tried on torch 2.13.0.
+Private PyTorch names used here: `OpOverload._schema`, `decompose` and `has_kernel_for_dispatch_key`,
+`torch._C.DispatchKey`. Tried on torch 2.13.0.
 """
 
 from __future__ import annotations
@@ -132,6 +133,11 @@ def _like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return wrap(func(*map(_cpu, args), **{**kwargs, "device": machine().backing}), index)
 
 
+def _decompose(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`Tensor.to` and the like where autograd is off, which else takes such an operator apart before it comes here."""
+    return func.decompose(*args, **kwargs)
+
+
 def _cpu(value: Any) -> Any:
     return value._data if type(value) is VGPUTensor else value
 
@@ -146,6 +152,12 @@ _OWN: dict[Any, Plan] = {
     aten.set_.source_Storage_storage_offset: _set_storage,
 }
 
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+_COLLECTIVES = frozenset(
+    {"c10d", "_c10d_functional", "_c10d_functional_autograd", "c10d_functional", "_dtensor", "symm_mem"}
+)
+"""Namespaces of operators that several ranks run together."""
+
 
 def plan_for(func: Any) -> Plan:
     """Decides once per operator how it is run."""
@@ -156,7 +168,7 @@ def _plan_for(func: Any) -> Plan:
     """From its schema."""
     if func in _OWN:
         return _OWN[func]
-    if func.namespace == "c10d":
+    if func.namespace in _COLLECTIVES:
         from lab.vgpu import distributed  # imported here, for there are builds of PyTorch without it
 
         return distributed.plan_for(func)
@@ -174,7 +186,10 @@ def _plan_for(func: Any) -> Plan:
         return compute_in_place if moves or any(value.kwarg_only for value in written) else compute_into
     if returns and all(info is not None for info in returns):
         INSTANT.add(func)
-    if any(argument.name == "device" for argument in schema.arguments):
+    named = any(argument.name == "device" for argument in schema.arguments)
+    if (named or func in (aten.to.other, aten.type_as.default)) and func.has_kernel_for_dispatch_key(_COMPOSITE):
+        return _decompose
+    if named:
         return _like
     tensors = [argument for argument in schema.arguments if "Tensor" in str(argument.type)]
     if func in INSTANT and len(tensors) == 1 and returns and all(info is not None for info in returns):

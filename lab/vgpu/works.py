@@ -65,6 +65,11 @@ class EndedWork(Work):
         _held.append(self)
         return super().boxed()
 
+    def hand_over(self) -> None:
+        """Leaves it to whoever started it to keep it, who holds its outputs, too."""
+        self._let_go()
+        self.outputs = []
+
     def _settle(self) -> None:
         """Makes sure that the numbers have arrived."""
 

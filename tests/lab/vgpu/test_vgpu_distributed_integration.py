@@ -318,8 +318,8 @@ def wrong_group(rank):
 
 
 def test_a_group_without_virtual_gpus_says_how_to_make_one(tmp_path):
-    (said,) = run_ranks(1, wrong_group, tmp_path, backend="gloo")
-    assert "this process group is for tensors on cpu and cuda, not on virtual GPUs" in said
+    (said,) = run_ranks(1, wrong_group, tmp_path, backend="cpu:gloo")
+    assert "this process group is for tensors on cpu, not on virtual GPUs" in said
     assert "cpu:gloo,vgpu:vgloo" in said
 
 
