@@ -28,6 +28,8 @@ from lab.vgpu.links import HOST, LinkModel, OwnLinks, Route, Topology
 
 PRESETS = ("pairs", "ports", "bus", "nodes")
 DEFAULT_NETWORK = "infiniband_ndr"
+MOST_IN_NODE = 64
+"""Devices of a machine in `nodes:N`: as many as there are virtual GPUs."""
 
 End: TypeAlias = str | Sequence[str]
 
@@ -58,8 +60,11 @@ def problem(text: str) -> str:
         return f"{text!r} is not one of pairs, ports, bus, nodes:N and nodes:N:LINK{did_you_mean(kind, PRESETS)}"
     if kind != "nodes":
         return f"{text!r} takes nothing after its name; write {kind!r}" if parts else ""
-    if not parts or len(parts) > 2 or not parts[0].isdecimal() or int(parts[0]) < 1:
+    count = parts[0].lstrip("0") if len(parts) in (1, 2) and parts[0].isascii() and parts[0].isdecimal() else ""
+    if not count:
         return f"{text!r} does not say how many devices a node has; write nodes:4, or nodes:4:ethernet_10g"
+    if len(count) > len(str(MOST_IN_NODE)) or int(count) > MOST_IN_NODE:
+        return f"{text[:40]!r} has more devices in a node than there can be: at most nodes:{MOST_IN_NODE}"
     if len(parts) == 2 and parts[1] not in links.names():
         known = ", ".join(links.names())
         return (

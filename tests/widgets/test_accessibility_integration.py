@@ -103,7 +103,9 @@ def test_axe_sees_what_is_wrong(browser: Browser, served: Served) -> None:
 
 def test_the_page_is_one_that_axe_can_judge_when_a_run_fails(browser: Browser, served: Served) -> None:
     query = "?strategy=ddp&world_size=2&steps=50&faults=raise:1:5"
-    with opened(browser, served, query=query, state="failed") as page:
+    with opened(browser, served, query=query, state="ready") as page:
+        page.click("#lab-start")  # a link that breaks its run waits for it
+        expect(page.locator(".lab-status")).to_have_attribute("data-state", "failed", timeout=PATIENCE_MS)
         expect(page.locator("[data-alert]")).to_be_visible(timeout=PATIENCE_MS)
         assert violations(page) == []
 

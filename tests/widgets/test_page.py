@@ -23,7 +23,7 @@ from widgets.web import controls, presets, static, text
 from widgets.web.controls import ARRANGED
 from widgets.web.form import CONTROLS
 from widgets.web.form_values import values
-from widgets.web.handlers import Handlers
+from widgets.web.handlers import BUTTONS, Handlers
 from widgets.web.limits import Limits
 from widgets.web.page import build
 from widgets.web.sessions import Sessions
@@ -425,3 +425,20 @@ def test_the_page_is_built_in_english_and_greets_the_others(sessions: Sessions) 
     said = dict(zip(controls.words(), do.greet("zh", tab("a")), strict=True))
     assert said["seed"]["label"] == zh.SEED
     assert do.greet({"a": 1}, tab("b")) == [gr.skip()] * len(controls.words())
+
+
+def test_a_link_that_breaks_its_run_waits_for_start(sessions: Sessions) -> None:
+    do = Handlers(DEFAULT, sessions, patience_seconds=0)
+    broken = DEFAULT.replace(strategy="ddp", world_size=2, placement=None, devices=["cpu"], faults=["kill:1:5"])
+    ((frame, *updates),) = do.open("light", tab("a"), f"?{broken.to_query()}", "en")
+    seen = json.loads(frame)
+    assert sessions.get("a").run is None
+    assert sessions.leases.count() == (0, 0)
+    assert seen["status"]["state"] == "ready"
+    assert seen["query"] == broken.to_query()
+    assert "breaks its run on purpose" in seen["alert"]["title"]
+    controls = dict(zip(CONTROLS, updates[len(BUTTONS) :], strict=True))
+    assert (controls["trouble"], controls["trouble_rank"], controls["planned"]) == ("kill", 1, True)
+    list(do.start(tab("a"), *values(broken)))
+    assert sessions.get("a").run.experiment == broken
+    assert sessions.get("a").problems == ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import math
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +63,7 @@ CONTROLS = (
 
 OF_RANKS = ("world_size", "bucket_cap_mb", "faults")
 """Fields of an Experiment that only ranks need."""
+UNITS = ("steps", "epochs")
 PLAIN = ("strategy", "net", "data", "dtype", "batch_size", "lr", "seed")
 """Controls that are fields."""
 
@@ -137,9 +139,29 @@ class Form:
             experiment = readiness.check(fields)
         except ExperimentError as error:
             problems += [_worded(problem, fields) for problem in error.problems]
+        told = {problem.field for problem in problems}
+        problems += [each for each in self._unknown() if each.field not in told]
         if problems:
             raise ExperimentError(problems)
         return experiment
+
+    def _unknown(self) -> Iterator[Problem]:
+        """Values that the controls cannot have; what only ranks need counts where there are ranks."""
+        known = {name: _is_number(getattr(self, name)) for name in ("batch_size", "microbatches", "lr", "seed")}
+        known["steps" if self.unit == "steps" else "epochs"] = _is_one_of(self.unit, UNITS) and _is_number(self.length)
+        known["memory_mb"] = _is_number(self.memory_mb)
+        if takes_ranks(self.strategy):
+            known["world_size"] = _is_number(self.ranks)
+            known["bucket_cap_mb"] = _is_number(self.bucket_mb)
+            known["devices"] = _is_one_of(self.each, EACH) and _is_number(self.per_rank)
+            known["faults"] = (
+                _is_one_of(self.trouble, text.TROUBLES)
+                and _is_number(self.trouble_rank)
+                and isinstance(self.planned, bool)
+            )
+        else:
+            known["devices"] = isinstance(self.device, str) and _is_number(self.virtual)
+        return (Problem(field, text.MALFORMED) for field, is_known in known.items() if not is_known)
 
     def board(self, default: Experiment) -> dict[str, Any] | None:
         """What the placement board shows: the net's layers and the devices of now. Numbers that make no sense are as
@@ -243,6 +265,15 @@ class Form:
             return "even"
         # Layers that the net lacks are for the lab's own checks to name.
         return placement.shortest(chosen) if set(chosen) == set(layers(self.net)) else dict(chosen)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a number field can have it: also none at all, where it is not needed."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
+
+
+def _is_one_of(value: Any, names: Container[str]) -> bool:
+    return isinstance(value, str) and value in names
 
 
 def _worded(problem: Problem, fields: Mapping[str, Any]) -> Problem:

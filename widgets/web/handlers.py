@@ -80,6 +80,15 @@ class Handlers:
             linked, problems = takeaway.from_link(query if isinstance(query, str) else "", self.sessions.limits)
             shown = arranging.opened(linked or self.default) if linked or session.language != "en" else NO_VALUES
         session.base = linked
+        if linked is not None and linked.faults:
+            # Who sends a link decides what it shows, and who opens it whether something is broken.
+            painter = session.painter = Painter("none", linked)
+            with languages.speaking(session.language):
+                session.problems = (*problems, Problem("faults", text.LINK_WAITS.format(start=text.START)))
+                session.problems_title = text.LINK_READY
+                frame, looks = painter.paint(session, status=text.READY), buttons("ended")
+            yield (frame, *looks, *shown)
+            return
         for parts in self._watch(session, linked or self.default, in_line=False, link_problems=problems):
             yield (*parts, *shown)
             shown = NO_VALUES

@@ -261,6 +261,8 @@ TIME_IS_UP = "The run was stopped after {time}, the most that this server gives 
 
 # -- links
 LINK_TITLE = "The page was opened with other values than its link has"
+LINK_READY = "This link breaks its run on purpose"
+LINK_WAITS = "look at it, and press {start} to run it"
 LINK_TOO_LONG = "is longer than {most} characters: copy it again from the page"
 
 

@@ -270,6 +270,8 @@ TIME_IS_UP = "运行了 {time} 后被停止，这是这台服务器给一次运�
 
 # -- links
 LINK_TITLE = "页面打开时的取值与链接中的不同"
+LINK_READY = "此链接会故意让训练出错"
+LINK_WAITS = "请先查看设置，再按“{start}”运行"
 LINK_TOO_LONG = "页面链接超过了 {most} 个字符：请从页面重新复制"
 
 
