@@ -105,10 +105,14 @@ def current() -> Machine:
 
 def peek(tensor: Tensor) -> Tensor:
     """The CPU tensor behind a tensor on a virtual GPU, or the tensor itself; the simulated host waits for nothing."""
+    from lab.vgpu.storage import check_room
     from lab.vgpu.tensor import VGPUTensor
 
     detached = tensor.detach()
-    return detached._data if isinstance(detached, VGPUTensor) else detached
+    if not isinstance(detached, VGPUTensor):
+        return detached
+    check_room((detached,))
+    return detached._data
 
 
 def profile(max_spans: int | None = None) -> Profiler:

@@ -30,6 +30,7 @@ from lab.vgpu import (
     recurrent,
     rng,
     saving,
+    storage,
 )
 from lab.vgpu import tensor as vt
 
@@ -59,6 +60,7 @@ def register() -> None:
             library.impl(name, functools.partial(_factory, getattr(aten, name).default), "PrivateUse1")
         recurrent.register(library)
         saving.register()
+        storage.register(module)
         modules.register()
         accelerator.register()
         if torch.distributed.is_available():

@@ -1,18 +1,19 @@
 """The common path of an operation: its tensors all live on one virtual GPU, and its results will.
 
 Private PyTorch names used here: `OpOverload._schema`, `torch._C._meta_in_tls_dispatch_include`,
-`torch._C._set_meta_in_tls_dispatch_include`, `torch.utils._mode_utils.no_dispatch`, `UntypedStorage._cdata`. Tried on
-torch 2.13.0.
+`torch._C._set_meta_in_tls_dispatch_include`, `torch.utils._mode_utils.no_dispatch`, `UntypedStorage._cdata`,
+`torch._C.TensorBase`. Tried on torch 2.13.0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.utils._mode_utils import no_dispatch
 
-from lab.vgpu.memory import Block
+from lab.vgpu.storage import check_room, short
 from lab.vgpu.tensor import CPU, VGPUTensor, machine, wrap, wrap_in
 
 aten = torch.ops.aten
@@ -115,6 +116,8 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: 
     plain = unwrap.all_of(args)
     if kwargs:
         kwargs = unwrap.named(kwargs)
+    if short:
+        check_room(unwrap.inputs)
     here = machine()
     started = here.watch()
     result = (kernel or func)(*plain, **kwargs)
@@ -153,8 +156,8 @@ def compute_in_place(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         data = tensor._data
         if data.layout != torch.strided:
             continue
-        if tensor._block.size != data.untyped_storage().nbytes() or not _same_layout(data, tensor):
-            _follow(tensor)
+        if tensor._block.held_bytes != data.untyped_storage().nbytes() or not _same_layout(data, tensor):
+            _follow(tensor, unwrap.inputs)
     return _give_back(result, unwrap)
 
 
@@ -169,6 +172,8 @@ def _write(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, timed: b
     plain = unwrap.all_of(args)
     if kwargs:
         kwargs = unwrap.named(kwargs)
+    if short and timed:  # those that only move, such as `resize_`, may give it room
+        check_room(unwrap.inputs)
     here = machine()
     started = here.watch()
     result = func(*plain, **kwargs)
@@ -193,14 +198,14 @@ def _same_layout(data: torch.Tensor, tensor: VGPUTensor) -> bool:
     return data.size() == tensor.size() and data.stride() == tensor.stride()
 
 
-def _follow(tensor: VGPUTensor) -> None:
+def _follow(tensor: VGPUTensor, inputs: Sequence[VGPUTensor]) -> None:
     """After `resize_`, `transpose_` or `out=` changed the CPU tensor: the device tensor and its memory follow."""
     data = tensor._data
     storage = data.untyped_storage()
     if tensor._block.key == storage._cdata:
         tensor._block.resize(storage.nbytes())
-    else:
-        tensor._block = Block(machine().pool(tensor._index), storage._cdata, storage.nbytes())
+    else:  # that of another input, or a new one
+        tensor._block = wrap(data, tensor._index, inputs)._block
     if not _same_layout(data, tensor):
         # The device tensor's own storage is a size without bytes; it takes over that of a tensor of the new size.
         take_over_storage(tensor, wrap_in(data, tensor._index, tensor._block))
@@ -213,7 +218,7 @@ def take_over_storage(tensor: VGPUTensor, other: VGPUTensor) -> None:
     try:
         with no_dispatch():
             aten.set_.source_Storage_storage_offset(
-                tensor, other.untyped_storage(), other.storage_offset(), other.size(), other.stride()
+                tensor, torch._C.TensorBase.untyped_storage(other), other.storage_offset(), other.size(), other.stride()
             )
     finally:
         torch._C._set_meta_in_tls_dispatch_include(included)

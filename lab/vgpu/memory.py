@@ -1,4 +1,7 @@
-"""Memory of a virtual GPU: exact accounting by storage, with a capacity."""
+"""Memory of a virtual GPU: exact accounting by storage, with a capacity.
+
+Private PyTorch names used here: `torch._C.StorageBase`. Tried on torch 2.13.0.
+"""
 
 from __future__ import annotations
 
@@ -106,37 +109,71 @@ class MemoryPool:
         self.ooms = 0
 
 
-class Block:
-    """The memory of one storage; it goes back to its pool when the last tensor on that storage is gone."""
+_new: Any = torch._C.StorageBase.__new__
+_NOWHERE = torch.device("meta")
 
-    __slots__ = ("__weakref__", "key", "pool", "size")
 
-    def __init__(self, pool: MemoryPool, key: int, size: int, made_from: Sequence[torch.Tensor] = ()) -> None:
-        self.size = 0  # so that __del__ is right when reserve refuses
-        self.pool = pool
-        self.key = key
-        pool.reserve(size)
-        self.size = size
-        if pool.observers:
-            pool.tell(self, size, made_from)
+class Block(torch.UntypedStorage):
+    """The memory of one storage; it goes back to its pool when nothing refers to it any more.
+
+    It is a storage of PyTorch's, so that a program can be given it (see `lab.vgpu.storage`) and one object stands for
+    one piece of memory as long as that lives. The storage in C++ beside it has no bytes, on `meta`, so that nothing
+    takes it for the CPU's.
+    """
+
+    __slots__ = ("held_bytes", "key", "pool", "real")
+
+    pool: MemoryPool
+    key: int
+    """Tells its numbers from those of others: the address of the storage that has them."""
+    held_bytes: int
+    """What it takes of its pool; below 0 when it is at its end."""
+    real: torch.UntypedStorage | None
+    """The storage that has the numbers, on the backing; None where there are several."""
+
+    def __new__(
+        cls,
+        pool: MemoryPool,
+        key: int,
+        size: int,
+        made_from: Sequence[torch.Tensor] = (),
+        real: torch.UntypedStorage | None = None,
+    ) -> Any:
+        return reserve(cls, pool, key, size, made_from, real)
 
     def resize(self, size: int) -> None:
-        """Follows a storage that an in-place operation made larger or smaller."""
-        if size > self.size:
-            self.pool.reserve(size - self.size)
+        """Follows a storage that became larger or smaller."""
+        change = size - self.held_bytes
+        if change > 0:
+            self.pool.reserve(change)
         else:
-            self.pool.release(self.size - size)
+            self.pool.release(-change)
+        self.held_bytes = size
         if self.pool.observers:
-            self.pool.tell(self, size - self.size)
-        self.size = size
-
-    def __deepcopy__(self, memo: Any) -> Block:
-        return self  # a copy of what holds it takes no memory
+            self.pool.tell(self, change)
 
     def __del__(self) -> None:
-        self.pool.release(self.size)
+        try:
+            size, self.held_bytes = self.held_bytes, -1
+        except AttributeError:
+            return  # interrupted while it was made
+        self.pool.release(size)
         if self.pool.observers:
-            self.pool.tell(self, -self.size)
+            self.pool.tell(self, -size)
+
+
+def reserve(cls: Any, pool: MemoryPool, key: int, size: int, made_from: Sequence[torch.Tensor], real: Any) -> Any:
+    """A new block. A function, for calling the class would ask it for an initialiser as well, in every operation."""
+    block = _new(cls, device=_NOWHERE)
+    block.pool = pool
+    block.held_bytes = 0  # so that __del__ is right when reserve refuses
+    block.key = key
+    block.real = real
+    pool.reserve(size)
+    block.held_bytes = size
+    if pool.observers:
+        pool.tell(block, size, made_from)
+    return block
 
 
 def megabytes(size: int) -> str:

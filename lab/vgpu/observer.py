@@ -71,4 +71,4 @@ class Observer(Protocol):
     def collective(self, collective: Collective) -> None: ...
 
     def memory(self, device: int, block: Block, change_bytes: int, at_ns: int) -> None:
-        """A block was reserved (`change_bytes` > 0), released (< 0) or resized, when the host was at `at_ns`."""
+        """A block was reserved or resized, or is at its end (`block.held_bytes` < 0), when the host was at `at_ns`."""

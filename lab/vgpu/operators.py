@@ -23,6 +23,7 @@ from lab.vgpu.dispatch import (
 )
 from lab.vgpu.drawing import drawing, draws
 from lab.vgpu.links import HOST
+from lab.vgpu.storage import check_room, short
 from lab.vgpu.tensor import Plan, VGPUTensor, device_index, machine, wrap, wrap_in
 
 aten = torch.ops.aten
@@ -46,6 +47,8 @@ def _copy_(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def copy(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     """Copies numbers into `target`, within a device or from one to another."""
+    if short:
+        check_room(tensor for tensor in (target, source) if type(tensor) is VGPUTensor)
     (to, to_index), (data, from_index) = _place(target), _place(source)
     if to_index == HOST and from_index != HOST:
         need_numbers(data, source.device)
@@ -65,6 +68,8 @@ def copy(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False)
 def _to_copy(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`Tensor.to` of a tensor on a virtual GPU; copies to another device, or changes the dtype on the same one."""
     source: VGPUTensor = args[0]
+    if short:
+        check_room((source,))
     kwargs = dict(kwargs)
     device = kwargs.pop("device", None) or source.device
     non_blocking = kwargs.pop("non_blocking", False)
@@ -86,6 +91,8 @@ def _to_copy(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _scalar(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`.item()`: the host waits for the device."""
     source: VGPUTensor = args[0]
+    if short:
+        check_room((source,))
     need_numbers(source._data, source.device)
     move(source._data, source._index, HOST, host_waits=True)
     return func(source._data)
@@ -107,15 +114,21 @@ def _pack(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _set_storage(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """`Tensor.set_`, with which PyTorch builds a tensor on a storage that was loaded."""
+    """`Tensor.set_` on a storage."""
     target, source, *layout = args
-    behind = getattr(source, "behind", None)
-    if behind is None:
-        return compute_in_place(func, args, kwargs)
-    data = torch.empty(0, dtype=target.dtype, device=behind._data.device)
-    func(data, behind._data.untyped_storage(), *layout)
-    target._data, target._block, target._index = data, behind._block, behind._index
-    take_over_storage(target, wrap_in(data, target._index, target._block))
+    if source.device != target.device:
+        raise RuntimeError(
+            f'Attempted to set the storage of a tensor on device "{target.device}" to a storage on different device '
+            f'"{source.device}".  This is no longer allowed; the devices must match.'
+        )
+    before = source.nbytes()
+    func(target._data, source.real, *layout, **kwargs)
+    target._block = source
+    if source.nbytes() != before:  # it was too small
+        grown = source.nbytes()
+        source.real.resize_(before)
+        source.resize_(grown)
+    take_over_storage(target, wrap_in(target._data, target._index, source))
     return target
 
 

@@ -199,7 +199,7 @@ class MemoryLedger:
             if change_bytes > 0:
                 record.entries[id(block)] = entry
                 self._note_made(entry, self.machine.pools[device].made_from)
-        elif change_bytes == -block.size:
+        elif block.held_bytes < 0:  # at its end
             del record.entries[id(block)]
         if change_bytes:
             record.add(at_ns, entry, change_bytes)
@@ -247,7 +247,7 @@ class MemoryLedger:
             if not self._opening or block.pool is not self.machine.pools[tensor._index]:
                 return
             entry = record.entries[id(block)] = Entry()
-            record.base.append((entry, block.size))
+            record.base.append((entry, block.held_bytes))
         if _RANK[purpose] > _RANK[entry.purpose]:
             entry.purpose = purpose
 

@@ -1,11 +1,10 @@
 """Saving, loading, pickling and deep copies of tensors on virtual GPUs, with views of one storage kept together.
 
-`torch.save` writes the CPU storage behind a tensor, tagged `vgpu:1` as CUDA's storages are tagged `cuda:1`; so a saved
+`torch.save` writes a tensor's storage, tagged `vgpu:1` as CUDA's storages are tagged `cuda:1`; so a saved
 file has nothing of the lab's in it, loads with `weights_only=True`, and `map_location` works.
 
 Private PyTorch names used here: `torch._utils._rebuild_tensor_v2`, `torch._utils._rebuild_parameter`,
-`TypedStorage(wrap_storage=, _internal=)`, `TypedStorage._untyped_storage`, `UntypedStorage._cdata`. Tried on torch
-2.13.0.
+`TypedStorage(wrap_storage=, _internal=)`. Tried on torch 2.13.0.
 """
 
 from __future__ import annotations
@@ -18,50 +17,11 @@ import torch
 import torch.serialization
 
 from lab.vgpu.backing import need_numbers
-from lab.vgpu.memory import Block
+from lab.vgpu.storage import VGPUStorage, bytes_of
 from lab.vgpu.tensor import VGPUTensor, device_index, machine, wrap, wrap_in
 
 _PRIORITY = 9
 """Before the tagger of CPU storages, which has 10."""
-
-
-class _Outgoing(torch.TypedStorage):
-    """A storage on a virtual GPU on its way into a file or a pickle."""
-
-    def __reduce__(self) -> Any:
-        # torch.save never asks: it writes storages itself. This is for plain pickle, between processes for instance.
-        storage: Any = self._untyped_storage
-        return _storage_from_bytes, (bytes(_bytes_of(storage).cpu().numpy()), self.dtype, f"vgpu:{storage._vgpu_index}")
-
-
-class _Incoming(torch.UntypedStorage):
-    """A storage that was loaded for a virtual GPU, before PyTorch builds tensors on it."""
-
-    behind: VGPUTensor
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        return self.behind.device
-
-    def data_ptr(self) -> int:
-        # Of a storage at 0, torch.load makes one for each tensor instead of one for all.
-        return self.behind._data.data_ptr()
-
-    def _set_from_file(self, file: Any, offset: Any, is_real_file: bool, element_size: int) -> Any:
-        # Files of the time before the zip format bring the numbers after the tensors.
-        storage: Any = self.behind._data.untyped_storage()
-        return storage._set_from_file(file, offset, is_real_file, element_size)
-
-
-def _bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
-    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
-
-
-def _storage_from_bytes(content: bytes, dtype: torch.dtype, location: str) -> torch.TypedStorage:
-    storage = torch.UntypedStorage(len(content))
-    if content:
-        _bytes_of(storage).copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-    return torch.TypedStorage(wrap_storage=_restore(storage, location), dtype=dtype, _internal=True)
 
 
 def register() -> None:
@@ -69,8 +29,7 @@ def register() -> None:
 
 
 def _location(storage: Any) -> str | None:
-    index = getattr(storage, "_vgpu_index", None)
-    return None if index is None else f"vgpu:{index}"
+    return str(storage.device) if isinstance(storage, VGPUStorage) else None
 
 
 def _restore(storage: Any, location: str) -> Any:
@@ -79,9 +38,7 @@ def _restore(storage: Any, location: str) -> Any:
         return None
     index = device_index(torch.device(location))
     machine().pools[index].check_fits(storage.nbytes())
-    incoming = _Incoming(0)  # type: ignore[no-untyped-call]
-    incoming.behind = wrap(_bytes_of(storage).to(machine().backing), index)
-    return incoming
+    return wrap(bytes_of(storage).to(machine().backing), index)._block
 
 
 def reduce(tensor: VGPUTensor) -> Any:
@@ -90,12 +47,9 @@ def reduce(tensor: VGPUTensor) -> Any:
     if getattr(tensor, "_is_param", False):
         return torch._utils._rebuild_parameter, (tensor.detach(), tensor.requires_grad, hooks)
     need_numbers(tensor._data, tensor.device)
-    data = tensor._data.resolve_conj().resolve_neg()
-    untyped = data.untyped_storage()
-    untyped._vgpu_index = tensor._index  # type: ignore[attr-defined]
-    storage: Any = torch.TypedStorage(wrap_storage=untyped, dtype=tensor.dtype, _internal=True)
-    storage.__class__ = _Outgoing
-    about = (storage, data.storage_offset(), tuple(data.size()), data.stride(), tensor.requires_grad, hooks)
+    plain: Any = tensor.detach().resolve_conj().resolve_neg()
+    storage = torch.TypedStorage(wrap_storage=plain.untyped_storage(), dtype=tensor.dtype, _internal=True)
+    about = (storage, plain.storage_offset(), tuple(plain.size()), plain.stride(), tensor.requires_grad, hooks)
     return torch._utils._rebuild_tensor_v2, about
 
 
@@ -109,21 +63,7 @@ def deep_copy(tensor: VGPUTensor, memo: dict[int, Any]) -> VGPUTensor:
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment. "
             "Detach it first: copy.deepcopy(tensor.detach())."
         )
-    data = tensor._data.detach()
-    storages = memo.setdefault("vgpu", {})  # type: ignore[call-overload]
-    key = data.untyped_storage()._cdata
-    if key not in storages:
-        size = data.untyped_storage().nbytes()
-        machine().pool(tensor._index).check_fits(size)
-        copied = data.untyped_storage().clone()
-        storages[key] = copied, Block(machine().pool(tensor._index), copied._cdata, size)
-    storage, block = storages[key]
-    numbers = torch.empty(0, dtype=data.dtype, device=data.device).set_(
-        storage, data.storage_offset(), data.size(), data.stride()
-    )
-    if data.is_conj() or data.is_neg():
-        numbers = numbers.conj() if data.is_conj() else torch._neg_view(numbers)
-    result = wrap_in(numbers, tensor._index, block)
+    result = _copied(tensor, memo)
     memo[id(tensor)] = result
     result.requires_grad_(tensor.requires_grad)
     if tensor.grad is not None:
@@ -131,3 +71,15 @@ def deep_copy(tensor: VGPUTensor, memo: dict[int, Any]) -> VGPUTensor:
     own = {name: value for name, value in tensor.__dict__.items() if name not in ("_data", "_block", "_index")}
     result.__dict__.update(copy.deepcopy(own, memo))
     return result
+
+
+def _copied(tensor: VGPUTensor, memo: dict[int, Any]) -> VGPUTensor:
+    if tensor._block.real is None:  # a sparse tensor has several storages
+        return wrap(tensor._data.detach().clone(), tensor._index)
+    block: VGPUStorage = copy.deepcopy(tensor._block, memo)  # type: ignore[assignment]
+    data = tensor._data
+    numbers = torch.empty(0, dtype=data.dtype, device=data.device)
+    numbers.set_(block.real, data.storage_offset(), data.size(), data.stride())
+    if data.is_conj() or data.is_neg():
+        numbers = numbers.conj() if data.is_conj() else torch._neg_view(numbers)
+    return wrap_in(numbers, tensor._index, block)

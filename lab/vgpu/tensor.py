@@ -22,7 +22,8 @@ from torch.utils._mode_utils import no_dispatch
 from lab.errors import DeviceError
 from lab.vgpu import layouts
 from lab.vgpu.machine import Machine
-from lab.vgpu.memory import Block
+from lab.vgpu.memory import Block, reserve
+from lab.vgpu.storage import VGPUStorage, lacks_room, short
 
 Plan: TypeAlias = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 CPU = torch.device("cpu")
@@ -124,7 +125,14 @@ class VGPUTensor(torch.Tensor):
         return self.detach().cpu().tolist()
 
     def data_ptr(self) -> int:
-        return self._data.data_ptr()
+        data = self._data
+        if data.is_meta and self._block.real is not None and data.numel():
+            return self.untyped_storage().data_ptr() + int(data.storage_offset()) * data.element_size()
+        return data.data_ptr()
+
+    def untyped_storage(self) -> torch.UntypedStorage:
+        block = self._block
+        return block if block.real is not None else self._data.untyped_storage()  # which says that there is none
 
     def new_tensor(
         self,
@@ -156,12 +164,14 @@ class VGPUTensor(torch.Tensor):
             replace_data(self, other)
         else:
             torch.Tensor.data.__set__(self, other)  # type: ignore[attr-defined]
-            self._data, self._block, self._index = other._data, other._block, other._index
+            # Memory is shared from now on, but not the layout, which may change in place.
+            self._data, self._block, self._index = other._data.detach(), other._block, other._index
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         with no_dispatch():
             data = self._data.detach()
-            text = f"tensor(..., size={tuple(data.shape)})" if data.is_meta else repr(data.cpu())
+            unreadable = data.is_meta or (short and lacks_room(self))
+            text = f"tensor(..., size={tuple(data.shape)})" if unreadable else repr(data.cpu())
         about = [f"device='{self.device}'"]
         if self.grad_fn is not None:
             about.append(f"grad_fn=<{type(self.grad_fn).__name__}>")
@@ -191,7 +201,7 @@ def wrap(data: torch.Tensor, index: int, inputs: Sequence[VGPUTensor] = ()) -> V
     for source in inputs:
         if source._block.key == key:
             return wrap_in(data, index, source._block)
-    return wrap_in(data, index, Block(machine().pool(index), key, storage.nbytes(), inputs))
+    return wrap_in(data, index, reserve(VGPUStorage, machine().pool(index), key, storage.nbytes(), inputs, storage))
 
 
 def wrap_in(data: torch.Tensor, index: int, block: Block) -> VGPUTensor:
