@@ -1,4 +1,4 @@
-"""Virtual GPUs: devices `vgpu:0`, `vgpu:1`, ... that run unmodified PyTorch code on the CPU.
+"""Virtual GPUs: devices `vgpu:0`, `vgpu:1`, ... that run PyTorch code for GPUs on the CPU.
 
     import torch
     from lab import vgpu

@@ -20,6 +20,7 @@ from lab.vgpu import (
     autocast,
     compiling,
     drawing,
+    early_imports,
     engine,
     generator,
     module,
@@ -31,6 +32,7 @@ from lab.vgpu import (
     rng,
     saving,
     storage,
+    submodules,
 )
 from lab.vgpu import tensor as vt
 
@@ -46,9 +48,11 @@ def register() -> None:
     with _lock:
         if _libraries:
             return
+        before = early_imports.names()
         backend_registration._setup_privateuseone_for_python_backend(
             "vgpu", backend_module=module, device_guard=engine.Guard()
         )
+        submodules.register()
         engine.register()
         library = torch.library.Library("aten", "IMPL")
         library.impl("empty.memory_format", _empty, "PrivateUse1")
@@ -75,6 +79,7 @@ def register() -> None:
         rng.register()
         parallel.register()
         compiling.register()
+        early_imports.follow(before)
         _libraries.extend((library, everything))
 
 

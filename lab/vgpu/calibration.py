@@ -50,6 +50,9 @@ class _Bench(Protocol):
 
     def memory_bytes(self) -> int: ...
 
+    def generation(self) -> tuple[tuple[int, int], int]:
+        """The compute capability, and how many multiprocessors."""
+
     def median_ns(self, work: Callable[[], object]) -> float:
         """How long the device takes for it."""
 
@@ -124,6 +127,7 @@ def _measured(bench: _Bench, name: str) -> Profile:
     host_gb_per_s = _gb_per_s(bench.host_copy_ns, bench.large, latency_ns)
     peers = bench.peer_copy_ns(bench.large)
     link_gb_per_s = host_gb_per_s if peers is None else bench.large * 4 / max(1.0, peers - latency_ns)
+    capability, multiprocessors = bench.generation()
     return Profile(
         name=name,
         title=bench.title(),
@@ -139,6 +143,8 @@ def _measured(bench: _Bench, name: str) -> Profile:
         host_link_gb_per_s=_rounded(host_gb_per_s),
         link_latency_us=_rounded(latency_ns / 1e3),
         source=f"Measured on {datetime.date.today().isoformat()} with torch {torch.__version__}.",
+        compute_capability=capability,
+        multiprocessors=multiprocessors,
     )
 
 
@@ -196,6 +202,9 @@ class _OneThread:
     def memory_bytes(self) -> int:
         return int(psutil.virtual_memory().total)
 
+    def generation(self) -> tuple[tuple[int, int], int]:
+        return (8, 0), 1
+
     def median_ns(self, work: Callable[[], object]) -> float:
         # Time in which other programs have the core does not count.
         return _median_ns(work, time.thread_time_ns)
@@ -240,6 +249,10 @@ class _GPU:
 
     def memory_bytes(self) -> int:
         return int(torch.cuda.get_device_properties(self.device).total_memory)
+
+    def generation(self) -> tuple[tuple[int, int], int]:
+        about = torch.cuda.get_device_properties(self.device)
+        return (about.major, about.minor), about.multi_processor_count
 
     def median_ns(self, work: Callable[[], object]) -> float:
         with torch.cuda.device(self.device):

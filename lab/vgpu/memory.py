@@ -24,7 +24,9 @@ class MemoryPool:
         "_taken_before",
         "allocated",
         "capacity",
+        "fraction",
         "index",
+        "limit",
         "made_from",
         "observers",
         "ooms",
@@ -37,6 +39,7 @@ class MemoryPool:
         self.observers = clock.observers
         self.index = index
         self.capacity = capacity
+        self.allow(1.0)
         self.allocated = 0
         self.peak = 0
         self.ooms = 0
@@ -47,6 +50,11 @@ class MemoryPool:
         self.purposes: Callable[[int], Mapping[Purpose, int]] | None = None
         """What this device's memory is used for, purpose -> bytes, while somebody keeps a ledger of it."""
 
+    def allow(self, fraction: float) -> None:
+        """Lets this process use so much of the capacity."""
+        self.fraction = fraction
+        self.limit = int(self.capacity * fraction)
+
     def reserve(self, size: int) -> None:
         """Takes `size` bytes.
 
@@ -54,7 +62,7 @@ class MemoryPool:
             torch.OutOfMemoryError: when they do not fit; says how much was asked for, used and free.
         """
         allocated = self.allocated + size
-        if allocated > self.capacity:
+        if allocated > self.limit:
             raise self._refusal(size)
         self._taken += size
         self.allocated = allocated
@@ -63,14 +71,15 @@ class MemoryPool:
 
     def check_fits(self, size: int) -> None:
         """Raises as `reserve` does, before the CPU memory behind the tensor is really taken."""
-        if self.allocated + size > self.capacity:
+        if self.allocated + size > self.limit:
             raise self._refusal(size)
 
     def _refusal(self, size: int) -> torch.OutOfMemoryError:
         self.ooms += 1
+        allowed = f" {megabytes(self.limit)} are allowed to this process." if self.limit < self.capacity else ""
         return torch.OutOfMemoryError(
             f"VGPU out of memory. Tried to allocate {megabytes(size)}. vgpu:{self.index} has a total capacity of "
-            f"{megabytes(self.capacity)} of which {megabytes(self.capacity - self.allocated)} is free. "
+            f"{megabytes(self.capacity)} of which {megabytes(self.capacity - self.allocated)} is free.{allowed} "
             f"Of the allocated memory {megabytes(self.allocated)} is held by tensors{self._holders()}."
         )
 

@@ -5,25 +5,45 @@ A device is given as in torch.cuda: an int, `"vgpu:1"`, a `torch.device`, or Non
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from lab.vgpu import rng
+from lab.errors import DeviceError
+from lab.vgpu import refusals, rng
 from lab.vgpu.figures import (
+    caching_allocator_enable,
+    device_memory_used,
     empty_cache,
+    get_allocator_backend,
+    get_per_process_memory_fraction,
     ipc_collect,
     max_memory_allocated,
+    max_memory_cached,
     max_memory_reserved,
     mem_get_info,
     memory_allocated,
+    memory_cached,
     memory_reserved,
+    memory_snapshot,
     memory_stats,
+    memory_stats_as_nested_dict,
     memory_summary,
     reset_accumulated_memory_stats,
     reset_max_memory_allocated,
+    reset_max_memory_cached,
     reset_peak_memory_stats,
+    set_per_process_memory_fraction,
+)
+from lab.vgpu.properties import (
+    can_device_access_peer,
+    get_arch_list,
+    get_device_capability,
+    get_device_name,
+    get_device_properties,
+    get_gencode_flags,
+    is_bf16_supported,
+    is_tf32_supported,
 )
 from lab.vgpu.rng import (
     get_rng_state,
@@ -38,51 +58,76 @@ from lab.vgpu.rng import (
 )
 from lab.vgpu.selection import DeviceLike, device, device_of, index_of, select
 from lab.vgpu.streams import Event, Stream, StreamContext, current_stream, default_stream, set_stream, stream
+from lab.vgpu.submodules import SUBMODULES
 from lab.vgpu.tensor import machine, thread_state
+from lab.vgpu.tensor_types import TYPES
 
 __all__ = [
+    "AcceleratorError",
     "Event",
+    "OutOfMemoryError",
     "Stream",
     "StreamContext",
+    "caching_allocator_enable",
     "can_device_access_peer",
     "current_device",
     "current_stream",
     "default_stream",
     "device",
     "device_count",
+    "device_memory_used",
     "device_of",
     "empty_cache",
+    "get_allocator_backend",
     "get_amp_supported_dtype",
+    "get_arch_list",
+    "get_device_capability",
     "get_device_name",
     "get_device_properties",
+    "get_gencode_flags",
+    "get_per_process_memory_fraction",
     "get_rng_state",
     "get_rng_state_all",
+    "get_sync_debug_mode",
+    "has_half",
+    "has_magma",
     "init",
     "initial_seed",
     "ipc_collect",
     "is_available",
     "is_bf16_supported",
+    "is_current_stream_capturing",
     "is_initialized",
+    "is_tf32_supported",
     "manual_seed",
     "manual_seed_all",
     "max_memory_allocated",
+    "max_memory_cached",
     "max_memory_reserved",
     "mem_get_info",
     "memory_allocated",
+    "memory_cached",
     "memory_reserved",
+    "memory_snapshot",
     "memory_stats",
+    "memory_stats_as_nested_dict",
     "memory_summary",
     "reset_accumulated_memory_stats",
     "reset_max_memory_allocated",
+    "reset_max_memory_cached",
     "reset_peak_memory_stats",
     "seed",
     "seed_all",
     "set_device",
+    "set_per_process_memory_fraction",
     "set_rng_state",
     "set_rng_state_all",
     "set_stream",
+    "set_sync_debug_mode",
     "stream",
     "synchronize",
+    *SUBMODULES,
+    *TYPES,
 ]
 
 
@@ -90,19 +135,18 @@ _initialized = True
 """Checkpoints keep the state of the generator of devices that say so."""
 
 
+AcceleratorError = torch.AcceleratorError
+OutOfMemoryError = torch.OutOfMemoryError
+has_half = True
+has_magma = False
+globals().update(SUBMODULES)
+globals().update(TYPES)
+
+
 def __getattr__(name: str) -> Any:
     if name == "default_generators":  # there are as many as the machine has devices
         return rng.generators()
-    raise AttributeError(f"module 'torch.vgpu' has no attribute {name!r}")
-
-
-@dataclass(frozen=True)
-class DeviceProperties:
-    """What there is to know of a virtual GPU."""
-
-    name: str
-    total_memory: int
-    """In bytes."""
+    return refusals.find(name, __all__)
 
 
 def init() -> None:
@@ -142,24 +186,27 @@ def synchronize(device: DeviceLike = None) -> None:
     machine().clock.synchronize(index_of(device))
 
 
-def get_device_properties(device: DeviceLike = None) -> DeviceProperties:
-    return DeviceProperties(get_device_name(device), machine().pools[index_of(device)].capacity)
+def is_current_stream_capturing() -> bool:
+    """Never: there are no graphs of kernels."""
+    return False
 
 
-def get_device_name(device: DeviceLike = None) -> str:
-    """The title of the hardware that it pretends to be."""
-    index_of(device)
-    return machine().profile.title
+def get_sync_debug_mode() -> int:
+    """0: nobody is told of operations that the host waits for."""
+    return 0
 
 
-def can_device_access_peer(device: DeviceLike, peer_device: DeviceLike) -> bool:
-    """Whether one device's copies can go straight to the other: between any two, but not to itself."""
-    return index_of(device) != index_of(peer_device)
+def set_sync_debug_mode(debug_mode: int | str) -> None:
+    """Does nothing for `default`, which is how it is.
 
-
-def is_bf16_supported(including_emulation: bool = True) -> bool:
-    """Always: the CPU computes it."""
-    return True
+    Raises:
+        DeviceError: for `warn` and `error`.
+    """
+    if debug_mode not in (0, "default"):
+        raise DeviceError(
+            f"set_sync_debug_mode({debug_mode!r}) cannot be had on virtual GPUs: in the timeline of "
+            "lab.vgpu.profile(), the host's row shows where it waits"
+        )
 
 
 def get_amp_supported_dtype() -> list[torch.dtype]:

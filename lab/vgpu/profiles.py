@@ -61,6 +61,10 @@ class Profile:
     link_latency_us: float
     """Before the first byte of a transfer arrives, microseconds."""
     source: str
+    compute_capability: tuple[int, int] = (8, 0)
+    """What it calls its generation, by which programs choose kernels and dtypes: (major, minor)."""
+    multiprocessors: int = 1
+    """How many units it computes with that hold threads of their own."""
 
     @property
     def capacity_bytes(self) -> int:
@@ -77,7 +81,8 @@ _LARGEST = 1e9
 @functools.cache
 def _all() -> dict[str, Profile]:
     text = resources.files("lab.vgpu").joinpath("profiles.toml").read_text(encoding="utf-8")
-    return {name: Profile(name=name, **fields) for name, fields in tomllib.loads(text).items()}
+    tables = tomllib.loads(text)
+    return {name: Profile(**{**fields, **_generation(fields)}, name=name) for name, fields in tables.items()}
 
 
 def names() -> tuple[str, ...]:
@@ -164,7 +169,27 @@ def _checked(fields: dict[str, Any], path: Path) -> Profile:
     if given["timing"] not in get_args(Timing):
         raise ValueError(f'timing is {given["timing"]!r}; give "measured" or "modelled"')
     given["peak_tflops"] = _peaks(given["peak_tflops"], base.get("peak_tflops", {}))
-    return Profile(**given)
+    return Profile(**{**given, **_generation(given)})
+
+
+def _generation(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields that may be left out."""
+    fields: dict[str, Any] = {}
+    if "compute_capability" in given:
+        value = given["compute_capability"]
+        if not (isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_count, value))):
+            raise ValueError(f"compute_capability is {value!r}; give two whole numbers, such as [8, 0]")
+        fields["compute_capability"] = tuple(value)
+    if "multiprocessors" in given:
+        value = given["multiprocessors"]
+        if not _is_count(value) or value == 0:
+            raise ValueError(f"multiprocessors is {value!r}; give a whole number above 0")
+        fields["multiprocessors"] = value
+    return fields
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
 
 
 def _peaks(given: Any, base: dict[str, float]) -> dict[str, float]:

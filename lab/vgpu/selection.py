@@ -20,6 +20,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _device
 
+from lab.vgpu import early_imports
 from lab.vgpu.tensor import machine, thread_state
 
 DeviceLike: TypeAlias = "torch.device | str | int | device | None"
@@ -86,11 +87,13 @@ def _name_the_current_device() -> None:
     with _lock:
         if _naming:
             return
+        before = early_imports.names()
         _device._device_constructors()  # remembers the functions as they are, for torch.set_default_device
         torch.Tensor.to = _named(torch.Tensor.to, makes=False)  # type: ignore[method-assign]
         UninitializedTensorMixin._allowed_methods.append(torch.Tensor.to)  # what a lazy module may do with its own
         for name in ("tensor", "as_tensor", "asarray"):
             setattr(torch, name, _named(getattr(torch, name), makes=True))
+        early_imports.follow(before)
         _naming = True
 
 

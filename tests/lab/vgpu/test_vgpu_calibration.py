@@ -76,6 +76,9 @@ class _ByTheBook:
     def memory_bytes(self) -> int:
         return 5 * 10**9
 
+    def generation(self) -> tuple[tuple[int, int], int]:
+        return (9, 0), 3
+
     def median_ns(self, work: Callable[[], object]) -> float:
         work()
         return next(self._times)
@@ -102,6 +105,7 @@ def test_figures_follow_from_times(peer: float | None, link: float) -> None:
     assert (profile.memory_gb, profile.memory_gb_per_s) == (5.0, 100.0)
     assert (profile.launch_us, profile.issue_us, profile.link_latency_us) == (3.0, 0.5, 2.0)
     assert (profile.host_link_gb_per_s, profile.link_gb_per_s) == (10.0, link)
+    assert (profile.compute_capability, profile.multiprocessors) == ((9, 0), 3)
 
 
 def test_a_size_that_would_take_too_long_is_left_out() -> None:
