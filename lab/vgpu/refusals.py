@@ -21,22 +21,9 @@ _POOLS = "a virtual GPU keeps no memory back, in a pool or otherwise: leave the 
 _EXTERNAL = "there are no streams beside those of torch.vgpu: make one with torch.vgpu.Stream()"
 _HANDLES = "a virtual GPU computes without CUDA's libraries, so there are no handles of theirs"
 _HOST = "memory of the host is not counted: torch.vgpu.memory_stats() counts that of the devices"
-_STORAGES = "typed storages are gone in PyTorch too: use tensor.untyped_storage()"
 _CUDART = "there is no CUDA runtime behind virtual GPUs: lab.vgpu.profile() records what they do"
 
 REFUSED: dict[str, str] = {
-    "BFloat16Storage": _STORAGES,
-    "BoolStorage": _STORAGES,
-    "ByteStorage": _STORAGES,
-    "CharStorage": _STORAGES,
-    "ComplexDoubleStorage": _STORAGES,
-    "ComplexFloatStorage": _STORAGES,
-    "DoubleStorage": _STORAGES,
-    "FloatStorage": _STORAGES,
-    "HalfStorage": _STORAGES,
-    "IntStorage": _STORAGES,
-    "LongStorage": _STORAGES,
-    "ShortStorage": _STORAGES,
     "CUDAGraph": _GRAPHS,
     "graph": _GRAPHS,
     "graph_pool_handle": _GRAPHS,
