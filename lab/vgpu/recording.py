@@ -201,6 +201,19 @@ class Recording:
 
         trace.write(self, path)
 
+    def of_all_ranks(self, group: Any = None) -> Recording | None:
+        """The profiles of all ranks as one, on the group's first rank; None on the others. Every rank has to call it.
+
+        Args:
+            group: a process group that carries objects; the default one when None.
+
+        Raises:
+            DeviceError: without a process group.
+        """
+        from lab.vgpu import gathering
+
+        return gathering.gather(self, group)
+
     def timeline(self, theme: str = "light", window_ms: tuple[float, float] | None = None) -> Any:
         """A Plotly figure of what every device and stream did.
 
