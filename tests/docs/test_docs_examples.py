@@ -53,3 +53,20 @@ def test_ranks_end_with_the_same_weights_and_the_step_is_that_of_the_page() -> N
     # By hand: a ring of two sends all of the gradients once each way, over PCIe 3 with 5 us.
     size = 4 * (1024 * 1024 + 1024 + 1024 * 10 + 10)
     assert f"{size / 15.75e3 + 2 * 5:.0f} µs" in profile
+
+
+def test_sharded_nets_have_the_losses_of_one_process_and_carry_what_their_weights_weigh() -> None:
+    program = [sys.executable, str(EXAMPLES / "sharded_steps.py")]
+    printed = subprocess.run(program, capture_output=True, text=True, timeout=280, check=True).stdout
+    losses = {
+        line.partition(":")[0]: line.partition("losses ")[2][:23] for line in printed.splitlines() if ": " in line
+    }
+    assert list(losses) == ["CPU", "fully sharded", "tensor parallel", "both"]
+    assert len(set(losses.values())) == 1
+    # By hand: a block has a norm and two layers, and of the last layer's 10 rows each of 4 ranks has room for 3.
+    block = 2 * 256 + 2 * 256 * 1024 + 1024 + 256
+    shard = 4 * (4 * block // 4 + 3 * 257)
+    assert f"9 x all_gather, {shard + 4 * block:,} bytes" in printed  # forward, and the blocks again in backward
+    assert f"5 x reduce_scatter, {shard:,} bytes" in printed
+    # A block sums its output forward and its input's gradient backward: 64 samples of 256 numbers.
+    assert f"8 x all_reduce, {8 * 4 * 64 * 256:,} bytes" in printed
