@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
+import psutil
 import typer
 
 from lab.exit_codes import FAILED, as_exit_codes
@@ -55,9 +58,25 @@ def _open(directory: Path, browser: bool) -> int:
     command = [sys.executable, "-m", "jupyterlab", first, *([] if browser else ["--no-browser"])]
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in a container; JupyterLab would refuse
         command.append("--allow-root")
-    # Ctrl-C reaches JupyterLab too, which asks whether it is meant; this process only waits for it.
-    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    # Ctrl-C reaches JupyterLab too, which asks whether it is meant; this process only waits for it. What ends this
+    # process alone is passed on: JupyterLab, its kernels and their workers would stay behind.
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None)}
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            number = getattr(signal, name)
+            before[number] = signal.signal(number, _pass_on)
     try:
         return subprocess.run(command, cwd=directory, check=False).returncode
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    """Ends JupyterLab, for whose end the command waits."""
+    children = psutil.Process().children()
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            child.terminate()
+    if not children:
+        raise SystemExit(128 + number)

@@ -7,6 +7,7 @@ view sends to the browser is decided here, by one thread, at a rate that the bro
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 import weakref
@@ -119,9 +120,23 @@ def live() -> list[Run]:
         return [run for run in _followers if not run.done]
 
 
+def exiting() -> bool:
+    """Whether Python is on its way out. What is thrown away then must wait for nobody: other threads are gone, with
+    the locks that they held, and a new one would never begin."""
+    return sys.is_finalizing() or not threading.main_thread().is_alive()
+
+
+class ThrownAway:
+    """A widget that closes itself when it is thrown away, other than on Python's way out."""
+
+    def __del__(self) -> None:
+        if not exiting():
+            super().__del__()  # type: ignore[misc]
+
+
 def end(run: Run | None) -> None:
     """Stops a run and lets go of it without making the caller wait for its workers."""
-    if run is None:
-        return
+    if run is None or exiting():
+        return  # workers end by themselves when the process that started them is gone
     run.stop()
     threading.Thread(target=run.close, name=f"lab-close-{run.id}", daemon=True).start()

@@ -26,7 +26,7 @@ from widgets.figures import clock_name, clock_time, duration, human_bytes, smoot
 from widgets.notebook import cells, text, views
 from widgets.notebook.alerts import Alert
 from widgets.notebook.controls import Controls
-from widgets.notebook.follow import Run, end, follow, unfollow
+from widgets.notebook.follow import Run, ThrownAway, end, follow, unfollow
 from widgets.notebook.insight import InsightView
 from widgets.notebook.rank_log import RankLog
 
@@ -46,7 +46,7 @@ MEASURED_SECONDS = 1.0
 FIRST_VIEWS = ("loss", "timeline", "graph", "memory")
 
 
-class LabPanel(VBox):
+class LabPanel(ThrownAway, VBox):
     """A panel for any strategy.
 
     Args:

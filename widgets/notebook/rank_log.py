@@ -13,13 +13,13 @@ from ipywidgets import HTML
 from lab.state import RunState
 from widgets.figures import duration, human_bytes, human_count
 from widgets.notebook import cells, text
-from widgets.notebook.follow import Run, follow, unfollow
+from widgets.notebook.follow import Run, ThrownAway, follow, unfollow
 
 KEPT_LINES = 200
 PACE_SECONDS = 0.5
 
 
-class RankLog(HTML):
+class RankLog(ThrownAway, HTML):
     """How far each rank has come, and below it what happened, oldest first."""
 
     def __init__(self, run: Run | None = None) -> None:

@@ -14,10 +14,10 @@ from widgets import figures
 from widgets.figures import Table
 from widgets.notebook import cells
 from widgets.notebook.drawing import Drawing
-from widgets.notebook.follow import Run, follow, unfollow
+from widgets.notebook.follow import Run, ThrownAway, follow, unfollow
 
 
-class View(Drawing):
+class View(ThrownAway, Drawing):
     """The figure of that name, live."""
 
     NAME: ClassVar[str] = ""
