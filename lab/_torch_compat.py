@@ -1,7 +1,8 @@
 """What the lab must do for PyTorch packages that do not quite fit each other, and the private names that it needs.
 
 Private PyTorch names used here: `torch.utils._python_dispatch.TorchDispatchMode`, `UntypedStorage._cdata`,
-`OpOverload._schema`, `OpOverload._overloadpacket`, `torch._amp_foreach_non_finite_check_and_unscale_`.
+`OpOverload._schema`, `OpOverload._overloadpacket`, `OptimizedModule._orig_mod`, `Module._compiled_call_impl`,
+`torch._amp_foreach_non_finite_check_and_unscale_`, `torch.autograd.graph._engine_run_backward`.
 
 Tried on torch 2.13.0 (CPU build) with torchvision 0.28.0 (registry wheel, built against CUDA).
 """
@@ -19,7 +20,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-__all__ = ["Scaler", "TorchDispatchMode", "flop_formula", "import_torchvision", "operator_name", "storage_key"]
+__all__ = [
+    "Scaler",
+    "TorchDispatchMode",
+    "flop_formula",
+    "import_torchvision",
+    "is_compiled",
+    "operator_name",
+    "run_backward",
+    "storage_key",
+]
 
 _lock = threading.RLock()
 _declared: torch.library.Library | None = None
@@ -38,6 +48,11 @@ def storage_key(tensor: torch.Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
+def is_compiled(module: torch.nn.Module) -> bool:
+    """Whether `torch.compile` made it, or `module.compile()` was called."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+
+
 def operator_name(func: Any) -> str:
     """`add` for the operator overload `aten::add_.Tensor`."""
     return str(func._schema.name).removeprefix("aten::").rstrip("_")
@@ -46,6 +61,15 @@ def operator_name(func: Any) -> str:
 def flop_formula(func: Any) -> Callable[..., int] | None:
     """Counts an operator's FLOPs from its arguments and `out_val`; None for one without a formula."""
     return flop_registry.get(func._overloadpacket)
+
+
+def run_backward(loss: torch.Tensor) -> None:
+    """`loss.backward()` for a scalar. That is itself a function which a `TorchFunctionMode` is told of, so that it sees
+    nothing inside; this is what it calls."""
+    gradient = torch.ones_like(loss)
+    torch.autograd.graph._engine_run_backward(
+        (loss,), (gradient,), False, False, (), allow_unreachable=True, accumulate_grad=True
+    )
 
 
 class Scaler:

@@ -20,7 +20,7 @@ from lab.errors import PlacementError, Problem, did_you_mean, listed
 
 def match(pattern: str, path: str) -> bool:
     """True when the pattern names this layer: as a shell pattern, or as a prefix that ends at a dot."""
-    return path.startswith(pattern + ".") or fnmatch.fnmatchcase(path, pattern)
+    return pattern == path or path.startswith(pattern + ".") or fnmatch.fnmatchcase(path, pattern)
 
 
 def resolve(patterns: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]:
@@ -32,6 +32,19 @@ def resolve(patterns: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]
                 placed[path] = device
                 break
     return placed
+
+
+def without_effect(patterns: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]:
+    """Pattern that never applies -> the first pattern before it that takes a layer from it."""
+    found: dict[str, str] = {}
+    before: list[str] = []
+    for pattern in patterns:
+        wanted = [path for path in paths if match(pattern, path)]
+        taken = [next((other for other in before if match(other, path)), None) for path in wanted]
+        if taken and taken[0] is not None and all(taken):
+            found[pattern] = taken[0]
+        before.append(pattern)
+    return found
 
 
 def shortest(placed: Mapping[str, str]) -> dict[str, str]:
@@ -75,31 +88,101 @@ class LayerCost:
     """What crosses if the next layer lives elsewhere."""
 
 
-def even(parameters: Mapping[str, int], devices: Sequence[str]) -> dict[str, str]:
+def even(parameters: Mapping[str, int], devices: Sequence[str], tied: Sequence[Sequence[str]] = ()) -> dict[str, str]:
     """A contiguous cut that gives each device about the same number of parameters.
 
     Args:
         parameters: layer path -> number of parameters, in the order in which the net runs them.
+        tied: groups of layers that have to be on one device.
     """
     costs = [LayerCost(path, count, 0, 0) for path, count in parameters.items()]
-    return _assign(costs, devices, _cut(costs, [None] * len(devices)))
+    return balance(costs, dict.fromkeys(devices), tied)
 
 
-def balance(costs: Sequence[LayerCost], capacities: Mapping[str, int | None]) -> dict[str, str]:
+def balance(
+    costs: Sequence[LayerCost], capacities: Mapping[str, int | None], tied: Sequence[Sequence[str]] = ()
+) -> dict[str, str]:
     """The contiguous cut whose slowest stage is fastest, with every stage within its device's memory.
 
     Of equal cuts, the one that moves fewer bytes wins. Exact, by dynamic programming over (layers done, devices used):
     `O(layers² · devices)`; this is the linear partition problem, as pipeline planners such as PipeDream
     (Narayanan et al., SOSP 2019, section 3.1) solve it.
 
+    Layers that share parameters stay together, with all that runs between them. Where that would leave a device without
+    layers (the first and the last layer of many language models are tied), the later ones go to the first of them
+    instead, and what runs between may be elsewhere.
+
     Args:
         capacities: device -> bytes, None for no limit, in the order in which the stages use them.
+        tied: groups of layers that have to be on one device.
 
     Raises:
-        PlacementError: when no contiguous cut fits in memory.
+        PlacementError: when no such cut fits in memory.
     """
-    devices = list(capacities)
-    return _assign(costs, devices, _cut(costs, list(capacities.values())))
+    if not tied:
+        return _balanced([[cost] for cost in costs], capacities)
+    apart = _blocks(costs, tied)
+    try:
+        together = _balanced(_with_all_between(costs, tied), capacities)
+    except PlacementError:
+        return _in_order(costs, _balanced(apart, capacities))
+    other: dict[str, str] | None
+    try:
+        other = _balanced(apart, capacities)
+    except PlacementError:
+        other = None
+    if other is not None and len(set(other.values())) > len(set(together.values())):
+        together = other
+    return _in_order(costs, together)
+
+
+def _in_order(costs: Sequence[LayerCost], placed: Mapping[str, str]) -> dict[str, str]:
+    return {cost.path: placed[cost.path] for cost in costs}
+
+
+def _blocks(costs: Sequence[LayerCost], tied: Sequence[Sequence[str]]) -> list[list[LayerCost]]:
+    """Each tied group as one block, where its first layer is; other layers alone."""
+    group_of = {path: place for place, group in enumerate(tied) for path in group}
+    blocks: list[list[LayerCost]] = []
+    known: dict[int, list[LayerCost]] = {}
+    for cost in costs:
+        place = group_of.get(cost.path)
+        if place is not None and place in known:
+            known[place].append(cost)
+            continue
+        blocks.append([cost])
+        if place is not None:
+            known[place] = blocks[-1]
+    return blocks
+
+
+def _with_all_between(costs: Sequence[LayerCost], tied: Sequence[Sequence[str]]) -> list[list[LayerCost]]:
+    """Blocks of layers that follow each other, none of which cuts a tied group in two."""
+    place = {cost.path: index for index, cost in enumerate(costs)}
+    spans = [[place[path] for path in group if path in place] for group in tied]
+    inside = {index for span in spans if span for index in range(min(span) + 1, max(span) + 1)}
+    blocks: list[list[LayerCost]] = []
+    for index, cost in enumerate(costs):
+        if index in inside:
+            blocks[-1].append(cost)
+        else:
+            blocks.append([cost])
+    return blocks
+
+
+def _balanced(blocks: Sequence[Sequence[LayerCost]], capacities: Mapping[str, int | None]) -> dict[str, str]:
+    """Layer path -> device, with the layers of a block on the same."""
+    summed = [
+        LayerCost(
+            block[0].path,
+            sum(cost.time_ns for cost in block),
+            sum(cost.memory_bytes for cost in block),
+            block[-1].output_bytes,
+        )
+        for block in blocks
+    ]
+    placed = _assign(summed, list(capacities), _cut(summed, list(capacities.values())))
+    return {cost.path: placed[block[0].path] for block in blocks for cost in block}
 
 
 def _assign(costs: Sequence[LayerCost], devices: Sequence[str], bounds: Sequence[int]) -> dict[str, str]:

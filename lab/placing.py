@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
+import io
 import statistics
 import time
 from collections import defaultdict
@@ -18,7 +19,8 @@ from lab.errors import ExperimentError, PlacementError, listed
 from lab.events import Placed
 from lab.experiment import Experiment
 from lab.graph import Trace
-from lab.layers import NO_LAYER, LayerHooks, own_parameters
+from lab.layers import ITSELF, NO_LAYER, LayerHooks, layer_at, own_parameters, tied
+from lab.own_nets import as_written, copy_of, without_numbers
 from lab.placement import LayerCost
 from lab.strategies.base import loss_function
 from lab.vgpu.roofline import Roofline
@@ -54,6 +56,7 @@ def place(
         ExperimentError: when patterns and layers do not match.
         PlacementError: when automatic placement finds nothing that fits, or the net has parameters outside its layers.
     """
+    layers = layers or [ITSELF]
     order = [*traced.layers, *(path for path in layers if path not in traced.layers)]
     if experiment.placement is None or len(devices) == 1:
         return Placed(dict.fromkeys(order, devices[0]), "given", _whole(experiment, devices), copies=devices[1:])
@@ -62,7 +65,7 @@ def place(
         raise PlacementError(f"{listed(loose)} {'belongs' if len(loose) == 1 else 'belong'} to no layer, {NO_LAYER}")
     if experiment.placement == "even":
         counts = {path: traced.parameters(path) if path in traced.layers else 0 for path in order}
-        layers_on = placement.even(counts, devices)
+        layers_on = placement.even(counts, devices, tied(net, order))
         total = sum(counts.values())
         shares = [
             f"{sum(counts[path] for path in order if layers_on[path] == device) / max(1, total):.0%} on {device}"
@@ -75,7 +78,14 @@ def place(
     problems = placement.problems(patterns, layers)
     if problems:
         raise ExperimentError(problems)
-    return Placed(placement.resolve(patterns, order), "given", "As given.")
+    return Placed(placement.resolve(patterns, order), "given", _given(patterns, order))
+
+
+def _given(patterns: Mapping[str, str], order: Sequence[str]) -> str:
+    """What is to be said of patterns: which of them have no effect, since the first match wins."""
+    idle = placement.without_effect(patterns, order)
+    told = [f"{pattern!r} never applies, since {first!r} before it matches first" for pattern, first in idle.items()]
+    return f"As given; but {listed(told)}." if told else "As given."
 
 
 def _whole(experiment: Experiment, devices: tuple[str, ...]) -> str:
@@ -97,9 +107,8 @@ def _automatic(
     hardware: Roofline | None = None,
 ) -> Placed:
     times = measure(net, order, inputs, targets) if hardware is None else model(net, order, inputs, targets, hardware)
-    costs = layer_costs(experiment, [path for path in order if path in traced.layers], traced, times)
-    layers = placement.balance(costs, {device: capacities[device] for device in devices})
-    layers.update({path: devices[-1] for path in order if path not in layers})
+    costs = layer_costs(experiment, traced.layers, traced, times) + idle_costs(net, order, traced)
+    layers = placement.balance(costs, {device: capacities[device] for device in devices}, tied(net, order))
     expected = dict.fromkeys(devices, 0)
     for cost in costs:
         expected[layers[cost.path]] += cost.time_ns
@@ -130,16 +139,23 @@ def layer_costs(
     ]
 
 
+def idle_costs(net: nn.Module, layers: Sequence[str], traced: Trace) -> list[LayerCost]:
+    """Of layers that a step does not use: they take the memory of their parameters, which get no gradient."""
+    idle = [path for path in layers if path not in traced.layers]
+    sizes = {path: sum(p.numel() * p.element_size() for p in layer_at(net, path).parameters()) for path in idle}
+    return [LayerCost(path, 0, size, 0) for path, size in sizes.items()]
+
+
 def measure(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tensor) -> dict[str, int]:
     """Layer path -> nanoseconds of its forward and backward on this machine's CPU, the median of a few steps."""
-    copied = copy.deepcopy(net)
+    timed = copy_of(net)
     stopwatch = _Stopwatch()
-    hooks = LayerHooks(copied, layers, stopwatch)
+    hooks = LayerHooks(timed, layers, stopwatch)
     samples: dict[str, list[int]] = defaultdict(list)
     with torch.random.fork_rng(devices=[]):
         for step in range(MEASURED_STEPS + 1):
             hooks.start_forward()
-            loss = loss_function(copied(inputs), targets)
+            loss = loss_function(timed(inputs), targets)
             hooks.start_backward()
             loss.backward()
             for path, spent in stopwatch.take().items():
@@ -149,13 +165,24 @@ def measure(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tens
 
 
 def model(net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tensor, hardware: Roofline) -> dict[str, int]:
-    """Layer path -> nanoseconds of its forward and backward on modelled hardware; nothing is computed."""
-    copied = copy.deepcopy(net).to("meta")
+    """Layer path -> nanoseconds of its forward and backward on modelled hardware; nothing is computed, unless the net
+    looks at numbers."""
+    try:
+        return _modelled(without_numbers(net), layers, inputs.to("meta"), targets.to("meta"), hardware)
+    except Exception:  # noqa: BLE001 - whatever the net does not find on the meta device, the CPU decides
+        with torch.random.fork_rng(devices=[]):
+            return _modelled(copy_of(net).cpu(), layers, inputs, targets, hardware)
+
+
+def _modelled(
+    net: nn.Module, layers: Sequence[str], inputs: Tensor, targets: Tensor, hardware: Roofline
+) -> dict[str, int]:
     adder = _ModelledTime(hardware)
-    hooks = LayerHooks(copied, layers, adder)
-    with torch.autograd.set_multithreading_enabled(False), adder:
+    hooks = LayerHooks(net, layers, adder)
+    silence = contextlib.redirect_stdout(io.StringIO())  # what the net prints is for its real steps
+    with torch.autograd.set_multithreading_enabled(False), silence, as_written(net), adder:
         hooks.start_forward()
-        loss = loss_function(copied(inputs.to("meta")), targets.to("meta"))
+        loss = loss_function(net(inputs), targets)
         hooks.start_backward()
         loss.backward()
     return dict(adder.spent)

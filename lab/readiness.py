@@ -122,7 +122,7 @@ def _placement_problems(fields: Mapping[str, Any], net: Net | None) -> list[Prob
         else:
             module = _built(net)
             paths = _layers(module)
-            if patterns is not None and (loose := _loose(module)):
+            if patterns is not None and _devices_of_a_rank(fields) > 1 and (loose := _loose(module)):
                 return [Problem("net", loose)]
     except ExperimentError as error:
         return list(error.problems)
@@ -133,6 +133,11 @@ def _placement_problems(fields: Mapping[str, Any], net: Net | None) -> list[Prob
     from lab import placement
 
     return placement.problems(patterns, paths)
+
+
+def _devices_of_a_rank(fields: Mapping[str, Any]) -> int:
+    """On how many devices the layers of one copy of the net are placed."""
+    return len(checks.rank_devices(tuple(fields.get("devices") or ()), fields.get("world_size") or 1, 0))
 
 
 def _registry_layers(net: str, data_name: Any) -> list[str]:

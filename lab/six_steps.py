@@ -9,7 +9,6 @@ step on one device, or of model parallelism, whose devices each update what they
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 from lab import data, placement
 from lab.errors import ExperimentError, LabError, Problem
 from lab.experiment import Experiment
-from lab.layers import layer_paths
+from lab.layers import layer_paths, tied
+from lab.own_nets import copy_of, input_dtype, materialise, to_dtype
 from lab.schedule import schedule
 from lab.strategies.base import loss_function
 
@@ -74,11 +74,12 @@ class SixSteps:
         """Repetitions."""
         dtype = getattr(torch, experiment.dtype)
         with torch.random.fork_rng(devices=[]):
-            built = build_net(experiment, copy.deepcopy(net) if isinstance(net, nn.Module) else net)
-        self.net = built.to(dtype)
+            built = build_net(experiment, copy_of(net) if isinstance(net, nn.Module) else net)
+            self._dataset = data.load(experiment.data or "mnist")
+            materialise(built, self._dataset.train_inputs[:2])
+        self.net = to_dtype(built, dtype)
         """The model that is copied: on rank 0."""
-        self._dtype = dtype
-        self._dataset = data.load(experiment.data or "mnist")
+        self._dtype = input_dtype(self.net, dtype)
         self._dealt = _Dealer(experiment, len(self._dataset.train_inputs), self.ranks)
         self._optimizers: list[torch.optim.SGD] = []
         self.indices: list[Tensor] = []
@@ -140,7 +141,7 @@ class SixSteps:
     def _copy(self) -> None:
         """2. Copy the model: every rank begins with the same parameters."""
         if not self.copies:
-            self.copies = [copy.deepcopy(self.net) for _ in range(self.ranks)]
+            self.copies = [copy_of(self.net) for _ in range(self.ranks)]
             lr, momentum = self.experiment.lr, self.experiment.momentum
             self._optimizers = [torch.optim.SGD(each.parameters(), lr=lr, momentum=momentum) for each in self.copies]
         self.before = _values(self.copies[0])
@@ -186,7 +187,7 @@ class SixSteps:
 
     def whole_batch_gradient(self) -> dict[str, Tensor]:
         """What one device computes that has the whole batch, with the parameters from before the update."""
-        net = copy.deepcopy(self.net)
+        net = copy_of(self.net)
         with torch.no_grad():
             for name, parameter in net.named_parameters():
                 if name in self.before:
@@ -208,7 +209,7 @@ class SixSteps:
             placed = placement.resolve(patterns, layers)
         else:  # what `auto` finds depends on measurements; the formula does not care
             counts = {path: sum(p.numel() for p in self.net.get_submodule(path).parameters()) for path in layers}
-            placed = placement.even(counts, self.experiment.devices)
+            placed = placement.even(counts, self.experiment.devices, tied(self.net, layers))
         return {name: device for name in self.names for path, device in placed.items() if name.startswith(f"{path}.")}
 
 

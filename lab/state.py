@@ -168,12 +168,17 @@ class RunState:
         """Virtual GPU -> what its memory was used for in the last step that was traced."""
         self.hidden: dict[str, int] = defaultdict(int)
         """Device -> nanoseconds of collectives that went on beside its computation, over the whole run."""
+        self.crossed_bytes: int | None = None
+        """What the last step that has ended moved between the devices of a run in one process."""
         self.elapsed_ns = 0
         """End of the last step, on the run's clock."""
         self._step_seconds: deque[float] = deque(maxlen=64)
+        self._moving: dict[int, int] = defaultdict(int)
+        """Step -> bytes between devices, of a step that has not ended."""
         self._losses: dict[int, list[float]] = {}
         self._open: dict[int, list[Span]] = {}
         """Step -> what the ranks that have finished it computed and sent in it."""
+        self._devices: set[str] = set()
         self._straggler: Straggler | None = None
         self._looked_at = -1
 
@@ -197,6 +202,7 @@ class RunState:
                 self.evaluations.append(event)
             case RunStarted():
                 self.started, self.status = event, "running"
+                self._devices = set(self.device_names)
             case GroupJoined():
                 self.group = event
             case BucketsBuilt():
@@ -229,6 +235,8 @@ class RunState:
             traffic.bytes += span.bytes
             traffic.transfers += 1
             traffic.time_ns += span.duration_ns
+            if not self.group and span.step >= self.step and {span.device, span.peer} <= self._devices:
+                self._moving[span.step] += span.bytes
             self.totals[span.peer][span.kind] += span.duration_ns  # a copy occupies both its ends
         kept = self.spans.get(span.step)
         if kept is None:
@@ -267,6 +275,7 @@ class RunState:
         if len(losses) == self.world_size:
             del self._losses[event.step]
             self.step = max(self.step, event.step + 1)
+            self.crossed_bytes = self._moving.pop(event.step, 0)
             self.last_loss = sum(losses) / len(losses)
             self.mean_loss.add(event.step, self.last_loss)
             self._add_meetings(self._open.pop(event.step, []))
@@ -324,19 +333,27 @@ class RunState:
 
     @property
     def crossing_bytes(self) -> int | None:
-        """Bytes that cross between devices in one step, both ways: as the graph has it, or as the last complete step
-        shows where copies of the net exchange parameters and gradients. Between ranks, the gradients that each brings
-        to the all-reduces of a step. None as long as it is not known."""
+        """Bytes that cross between devices in one step, both ways: what the last step that has ended has moved, and
+        before the first what the graph forecasts. Between ranks, the gradients that each brings to the all-reduces of a
+        step. None as long as it is not known."""
         if self.group:
             step = self.timeline_step
             spans = [] if step is None else [span for span in self.spans[step] if span.kind == "collective"]
             return sum(span.bytes for span in spans if span.rank == spans[0].rank) if spans else None
-        if self.placed is None or not self.placed.copies:
-            return self.graph.crossing_bytes if self.graph else None
-        step, devices = self.timeline_step, self.device_names
-        if step is None:
+        return self.crossed_bytes if self.crossed_bytes is not None else self.forecast_bytes
+
+    @property
+    def forecast_bytes(self) -> int | None:
+        """What the graph says will cross between devices in a step; None where it says nothing of it: copies of the net
+        exchange what no layer sends."""
+        if self.graph is None or self.group or self.placed is None or self.placed.copies:
             return None
-        return sum(span.bytes for span in self.spans[step] if span.device in devices and span.peer in devices)
+        return self.graph.crossing_bytes
+
+    @property
+    def crossing_is_forecast(self) -> bool:
+        """Whether `crossing_bytes` was not measured, but is what the graph says will cross."""
+        return not self.group and self.crossed_bytes is None and self.forecast_bytes is not None
 
     def shares(self, device: str) -> dict[SpanKind, float]:
         """Kind of span -> its share of the time that the run has taken so far; the shares add up to 1.

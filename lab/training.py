@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -34,7 +35,8 @@ from lab.events import (
 from lab.experiment import Experiment, Link
 from lab.faults import Fault
 from lab.graph import trace
-from lab.layers import layer_paths
+from lab.layers import run_layers
+from lab.own_nets import input_dtype, materialise, to_dtype
 from lab.schedule import schedule, total_steps
 from lab.strategies.base import Job, Strategy, loss_function
 from lab.timing.recorder import Recorder, SpanRow
@@ -87,7 +89,9 @@ class Training:
         net = build_net(experiment, own_net, group.rank)
         dataset = data.load(experiment.data or "mnist")
         dtype = getattr(torch, experiment.dtype)
-        net = net.to(dtype)
+        materialise(net, dataset.train_inputs[:2])
+        net = to_dtype(net, dtype)
+        dtype = input_dtype(net, dtype)
         self._about = rank_devices.enable(experiment)
         # Before the ranks meet: rank 0 starts first, and has the time.
         plan = self._plan(experiment, net, dataset, dtype, clock) if group.rank == 0 else None
@@ -124,7 +128,7 @@ class Training:
         started = self._started(experiment, net, clock, dataset.source, total_steps(experiment, len(inputs)))
         size = experiment.batch_size // group.world_size
         example = (_typed(inputs[:size], dtype), targets[:size])
-        layers = layer_paths(net)
+        layers = run_layers(net)
         traced = trace(net, layers, *example)
         hardware = vgpu.current().model if clock == "virtual" else None
         own = checks.rank_devices(experiment.devices, group.world_size, 0)
@@ -226,7 +230,7 @@ class Training:
         """Loss and accuracy on the test split, each rank on its share; takes no time on the run's clock."""
         group = self._group
         group.at(step, "evaluation")
-        size = max(64, experiment.batch_size)
+        size = _evaluated_together(experiment)
         share = slice(group.rank, None, group.world_size)
         inputs, targets = dataset.test_inputs[share].split(size), dataset.test_targets[share].split(size)
         sums = torch.zeros(3, dtype=torch.float64)  # loss, correct, count
@@ -235,7 +239,8 @@ class Training:
             for x, y in zip(inputs, targets, strict=True):
                 if self._control.stopped and group.world_size == 1:
                     return
-                outputs = vgpu.peek(strategy.predict(_typed(x, dtype))).to("cpu", torch.float32)
+                with _saying_that_it_evaluates(len(x)):
+                    outputs = vgpu.peek(strategy.predict(_typed(x, dtype))).to("cpu", torch.float32)
                 correct = int((outputs.argmax(-1) == y).sum())
                 sums += torch.tensor([loss_function(outputs, y).item() * y.numel(), correct, y.numel()])
             loss, correct, count = group.sum(sums).tolist()
@@ -300,6 +305,23 @@ def build_net(experiment: Experiment, own_net: Any, rank: int = 0) -> nn.Module:
         return nets.build(experiment.net, data.REGISTRY[experiment.data or "mnist"].spec)
     module: nn.Module = own_net if isinstance(own_net, nn.Module) else own_net()
     return module
+
+
+def _evaluated_together(experiment: Experiment) -> int:
+    """How many samples are evaluated at once: as many as a device has in a training step, which keeps more of each than
+    evaluation does, so that what fits one fits the other. The CPU has memory for more, which takes less time."""
+    copies = len(experiment.devices) if experiment.strategy == "data_parallel" else experiment.world_size or 1
+    size = -(-experiment.batch_size // copies)
+    return max(64, size) if set(experiment.devices) == {"cpu"} else size
+
+
+@contextlib.contextmanager
+def _saying_that_it_evaluates(samples: int) -> Iterator[None]:
+    """An error for want of memory says where it was."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise type(error)(f"in the evaluation on the test split, {samples} samples at once: {error}") from error
 
 
 def _slowness(experiment: Experiment, clock: Clock) -> Slowness:

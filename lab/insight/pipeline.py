@@ -49,9 +49,10 @@ def step_ns(work: Work, layers: Mapping[str, str]) -> float:
     nodes = [node.name for node in work.graph.nodes if node.kind in ("layer", "join")]
     home = {node.name: layers.get(node.name, node.device) for node in work.graph.nodes}
     needs, gives = defaultdict(list), defaultdict(list)
+    between = set(nodes)
     for edge in work.graph.edges:
         # The batch comes from the host, and the targets go to the last device, whatever the placement.
-        if edge.source in home and edge.target in home and edge.source != "input" and edge.target != "loss":
+        if edge.source in between and edge.target in between:
             needs[edge.target].append((edge.source, edge.forward_bytes))
             gives[edge.source].append((edge.target, edge.backward_bytes))
     free: dict[str, float] = defaultdict(float)
@@ -102,10 +103,10 @@ def best_move(
 
 def _at_a_border(graph: PlacementGraph, layers: Mapping[str, str]) -> list[str]:
     """Layers with a neighbour elsewhere, and the first and the last one: others would only cut the net once more."""
-    home = {node.name: layers.get(node.name, node.device) for node in graph.nodes}
+    home = {node.name: layers.get(node.name, node.device) for node in graph.nodes if node.kind in ("layer", "join")}
 
     def crosses(edge: GraphEdge) -> bool:
-        return edge.source != "input" and edge.target != "loss" and home.get(edge.source) != home.get(edge.target)
+        return {edge.source, edge.target} <= home.keys() and home[edge.source] != home[edge.target]
 
     ends = {end for edge in graph.edges if crosses(edge) for end in (edge.source, edge.target)}
     order = list(layers)

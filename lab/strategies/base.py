@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from lab._torch_compat import run_backward
 from lab.events import PlacementGraph
 from lab.experiment import Experiment
 from lab.layers import LayerHooks
@@ -77,6 +79,15 @@ def loss_function(outputs: Tensor, targets: Tensor) -> Tensor:
     if outputs.dim() > 2:
         return F.cross_entropy(outputs.flatten(0, -2), targets.flatten())
     return F.cross_entropy(outputs, targets)
+
+
+def backward(loss: Tensor, mode: TorchFunctionMode | None) -> None:
+    """`loss.backward()`, within a mode that sees what a checkpoint computes again meanwhile."""
+    if mode is None:
+        loss.backward()
+        return
+    with mode:
+        run_backward(loss)
 
 
 def layer_hooks(job: Job) -> LayerHooks:

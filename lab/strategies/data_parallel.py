@@ -10,7 +10,6 @@ On CUDA devices it is the real `nn.DataParallel`; `InSixSteps` is the same for v
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab.layers import LayerHooks
+from lab.layers import LayerHooks, own_name
+from lab.own_nets import without_numbers
 from lab.strategies.base import Job, Strategy, count_flops, evaluating, loss_function, make_optimizer, transfer
 from lab.timing.recorder import Recorder
 from lab.workers.control import GatePhase
@@ -31,7 +31,8 @@ class InSixSteps:
         self.recorder, self.enter = job.recorder, job.enter
         self.devices = job.experiment.devices
         self.first_device = self.devices[0]
-        shells = [copy.deepcopy(job.net).to("meta") for _ in self.devices]
+        self.loss_name = own_name("loss", job.placement)
+        shells = [without_numbers(job.net) for _ in self.devices]
         self.net = job.net.to(self.first_device)
         self.optimizer = make_optimizer(job.experiment, self.net)
 
@@ -65,10 +66,10 @@ class InSixSteps:
         outputs = [replica.forward(part) for replica, part in zip(replicas, parts, strict=True)]
         output: Tensor = Gather.apply(recorder, self.first_device, *outputs)  # type: ignore[no-untyped-call]
         first = recorder.on(self.first_device)
-        first.forward_turn("loss", 0)
+        first.forward_turn(self.loss_name, 0)
         # The mean over the whole batch, so that the sum of the replicas' gradients is the average over all samples.
         loss = loss_function(output, targets)
-        first.backward_turn("loss", 0)
+        first.backward_turn(self.loss_name, 0)
 
         # 4. Synchronise: backward ends in that of `Replicate`, which adds up the gradients on the first device.
         self.enter("backward")

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lab.errors import LabError
-from lab.strategies.base import Job, evaluating, layer_hooks, loss_function, make_optimizer, transfer
+from lab.strategies.base import Job, backward, evaluating, layer_hooks, loss_function, make_optimizer, transfer
 from lab.strategies.buckets import BucketAverage
 from lab.strategies.model_parallel import AlignDevices, bring_inputs, place
 
@@ -103,7 +103,8 @@ class DDP:
                     loss = loss * (len(x) / len(inputs))
                 self.enter("backward")
                 self.hooks.start_backward()
-                loss.backward()  # with the last microbatch, buckets are averaged inside
+                # With the last microbatch, buckets are averaged inside.
+                backward(loss, AlignDevices(self.recorder) if len(self.devices) > 1 else None)
             losses.append(loss.detach())
         self.recorder.microbatch = 0
         return torch.stack(losses).sum() if count > 1 else losses[0]

@@ -7,6 +7,7 @@ second. That is GPipe's schedule (Huang et al., 2019, arXiv:1811.06965): all for
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lab.errors import DeviceError
-from lab.strategies.base import Job, evaluating, layer_hooks, loss_function, make_optimizer, transfer
+from lab.layers import layer_at
+from lab.strategies.base import Job, backward, evaluating, layer_hooks, loss_function, make_optimizer, transfer
+from lab.structures import changed
 from lab.timing.recorder import Recorder
 
 
@@ -62,7 +65,7 @@ class ModelParallel:
         for index, loss in enumerate(losses):
             recorder.microbatch = index
             hooks.start_backward()
-            loss.backward()
+            backward(loss, AlignDevices(recorder) if self.automatic else None)
 
         self.enter("update")
         with recorder.span("optimizer", self.devices, "optimizer"):
@@ -71,12 +74,9 @@ class ModelParallel:
         return torch.stack([loss.detach() for loss in losses]).sum() if count > 1 else losses[0].detach()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if not self.automatic:
+        with AlignDevices(self.recorder) if self.automatic else contextlib.nullcontext():
             output: Tensor = self.net(inputs)
-            return output
-        with AlignDevices(self.recorder):
-            aligned: Tensor = self.net(inputs)
-        return aligned
+        return output
 
     def predict(self, inputs: Tensor) -> Tensor:
         with evaluating(self.net):
@@ -84,14 +84,15 @@ class ModelParallel:
 
 
 def place(net: nn.Module, placement: dict[str, str]) -> None:
-    """Moves every layer to its device.
+    """Moves every layer to its device, and the whole net where that is one.
 
     Raises:
         DeviceError: when two layers on different devices share a parameter, which can live in one place only.
     """
     home: dict[nn.Parameter, str] = {}
+    layers = {path: layer_at(net, path) for path in placement}
     for path, device in placement.items():
-        layer = net.get_submodule(path)
+        layer = layers[path]
         for parameter in layer.parameters():
             other = home.setdefault(parameter, path)
             if placement[other] != device:
@@ -99,8 +100,12 @@ def place(net: nn.Module, placement: dict[str, str]) -> None:
                     f"{other!r} (on {placement[other]}) and {path!r} (on {device}) share a parameter, which lives on "
                     "one device: give both layers the same one"
                 )
+    devices = set(placement.values())
+    if len(devices) == 1:  # all of it, also what belongs to no layer
+        net.to(devices.pop())
+        return
     for path, device in placement.items():
-        net.get_submodule(path).to(device)
+        layers[path].to(device)
 
 
 def bring_inputs(net: nn.Module, placement: dict[str, str], recorder: Recorder) -> None:
@@ -113,58 +118,84 @@ def bring_inputs(net: nn.Module, placement: dict[str, str], recorder: Recorder) 
         return hook
 
     for path, device in placement.items():
-        net.get_submodule(path).register_forward_pre_hook(bring_to(device), with_kwargs=True)
+        layer = layer_at(net, path)
+        if isinstance(layer, torch.jit.ScriptModule):  # which takes no hooks
+            layer.forward = _after(bring_to(device), layer, layer.forward)
+        else:
+            layer.register_forward_pre_hook(bring_to(device), with_kwargs=True)
+
+
+def _after(hook: Any, layer: nn.Module, forward: Any) -> Any:
+    def brought(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = hook(layer, args, kwargs)
+        return forward(*args, **kwargs)
+
+    return brought
 
 
 class AlignDevices(TorchFunctionMode):
     """Between layers, moves the operands of an operation to one device: to where its first operand is.
 
     So `x + layer(x)` works although the layer lives elsewhere. Layers bring their inputs themselves, and operands of no
-    dimension may stay where they are, as on CUDA.
+    dimension may stay where they are, as on CUDA. Of a net whose layers are all on other devices, nothing is computed
+    on the CPU: a constant that its forward makes there goes to where the other operands are.
     """
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self._recorder = recorder
+        self._host = None if "cpu" in recorder.devices else torch.device("cpu")
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func not in _MOVES:
             home = None
-            for tensor in _tensors((*args, *kwargs.values())):
+            for tensor in _operands((*args, *kwargs.values())):
                 device = tensor.device
                 if home is None:
                     home = device
                 elif device != home:
-                    args = _moved(args, str(home), self._recorder)
-                    kwargs = _moved(kwargs, str(home), self._recorder)
+                    if home == self._host:
+                        home = self._first_elsewhere((*args, *kwargs.values()))
+                    args, kwargs = self._aligned(func, args, kwargs, str(home))
                     break
         return func(*args, **kwargs)
+
+    def _first_elsewhere(self, values: tuple[Any, ...]) -> torch.device:
+        return next(tensor.device for tensor in _operands(values) if tensor.device != self._host)
+
+    def _aligned(self, func: Any, args: Any, kwargs: Any, home: str) -> tuple[Any, Any]:
+        lengths_stay = getattr(func, "__name__", "") in _WITH_LENGTHS
+        return (
+            _moved(args, home, self._recorder, lengths_stay),
+            _moved(kwargs, home, self._recorder, lengths_stay),
+        )
 
 
 _MOVES = {torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.cuda, torch.Tensor.copy_, torch.Tensor.type}
 """What moves tensors itself, and is left to do so."""
+_WITH_LENGTHS = {"_pack_padded_sequence", "_pad_packed_sequence", "lstm", "gru", "rnn_tanh", "rnn_relu"}
+"""What takes the lengths of sequences, as integers on the CPU, beside data that may be elsewhere."""
 
 
-def _tensors(values: Any) -> list[Tensor]:
+def _operands(values: Any) -> list[Tensor]:
     found = []
     for value in values:
         if isinstance(value, Tensor):
             if value.dim():
                 found.append(value)
         elif isinstance(value, tuple | list):
-            found += _tensors(value)
+            found += _operands(value)
     return found
 
 
-def _moved(value: Any, device: str, recorder: Recorder) -> Any:
-    if isinstance(value, Tensor):
-        return transfer(value, device, recorder)
-    if isinstance(value, dict):
-        return {key: _moved(item, device, recorder) for key, item in value.items()}
-    if type(value) is tuple or type(value) is list:
-        return type(value)(_moved(item, device, recorder) for item in value)
-    return value
+def _moved(value: Any, device: str, recorder: Recorder, lengths_stay: bool = False) -> Any:
+    def move(tensor: Tensor) -> Tensor:
+        if lengths_stay and tensor.device.type == "cpu" and tensor.dtype == torch.int64:
+            return tensor
+        return transfer(tensor, device, recorder)
+
+    return changed(value, move)
 
 
 STRATEGY = ModelParallel

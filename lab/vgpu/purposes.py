@@ -289,11 +289,14 @@ class MemoryLedger:
         self._note_known()
 
     def _note_known(self) -> None:
-        for module in filter(None, (reference() for reference in self._modules)):
-            self._note_module(module)
-        for optimizer in filter(None, (reference() for reference in self._optimizers)):
-            self._note_step(optimizer)
-            self._note_state(optimizer)
+        # A module may have a length, or refuse to tell it, so its truth says nothing.
+        for module in (reference() for reference in self._modules):
+            if module is not None:
+                self._note_module(module)
+        for optimizer in (reference() for reference in self._optimizers):
+            if optimizer is not None:
+                self._note_step(optimizer)
+                self._note_state(optimizer)
 
 
 def _is_leaf(tensor: torch.Tensor) -> bool:

@@ -9,14 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab import data, nets, strategies, timing, vgpu
+from lab import data, nets, placing, strategies, timing, vgpu
 from lab.events import Event, Span, StepFinished
 from lab.experiment import Experiment
 from lab.graph import trace
-from lab.layers import layer_paths
+from lab.layers import run_layers
+from lab.own_nets import materialise
 from lab.placement import resolve
 from lab.strategies.base import Job, Strategy
 from lab.timing.recorder import Recorder, as_event
+from lab.vgpu import profiles
+from lab.vgpu.roofline import Roofline
 
 STEPS = 3
 SPECS = {
@@ -67,8 +70,11 @@ def plain_loop(net: nn.Module, steps: list[tuple[Tensor, Tensor]], optimizer: st
 class Run:
     """A strategy with its recorder, and what it emits."""
 
-    def __init__(self, net: nn.Module, steps: list[tuple[Tensor, Tensor]], placement: dict[str, str], **fields: Any):
-        devices = fields.pop("devices", None) or list(dict.fromkeys(placement.values()))
+    def __init__(
+        self, net: nn.Module, steps: list[tuple[Tensor, Tensor]], placement: dict[str, str] | str, **fields: Any
+    ):
+        """`placement` gives devices to layers, or is `even` or `auto` on `devices`."""
+        devices = fields.pop("devices", None) or list(dict.fromkeys(dict(placement).values()))
         virtual = [int(device[5:]) for device in devices if device.startswith("vgpu")]
         if virtual:
             vgpu.enable(max(virtual) + 1)
@@ -77,14 +83,24 @@ class Run:
         self.experiment = Experiment(
             net="own:net", data="mnist", strategy=kind, devices=devices, batch_size=len(steps[0][0]), **fields
         )
-        paths = layer_paths(net)
+        materialise(net, steps[0][0])
+        paths = run_layers(net)
         traced = trace(net, paths, *steps[0])
-        layers = resolve(placement, [*traced.layers, *(path for path in paths if path not in traced.layers)])
+        if isinstance(placement, str):
+            chosen = self.experiment.replace(placement=placement)
+            room = dict.fromkeys(devices, 10**12)
+            hardware = fields.get("hardware")
+            model = Roofline(profiles.find(hardware)) if hardware else None
+            layers = placing.place(chosen, tuple(devices), net, paths, traced, *steps[0], room, model).layers
+        else:
+            layers = resolve(placement, [*traced.layers, *(path for path in paths if path not in traced.layers)])
+        self.placement = layers
         self.events: list[Event] = []
         timer = timing.make_timer(timing.clock_for(devices), devices)
         self.recorder = Recorder(timer, devices, self._emit, microbatches=self.experiment.microbatches)
         with self.recorder.paused():
-            job = Job(self.experiment, net, layers, traced.placed(layers), self.recorder)
+            self.graph = traced.placed(layers)
+            job = Job(self.experiment, net, layers, self.graph, self.recorder)
             self.strategy: Strategy = strategies.load(kind)(job)
 
     def _emit(self, batch: list[Any]) -> None:

@@ -15,6 +15,7 @@ from lab.errors import LabError
 from lab.events import GraphEdge, GraphNode, PlacementGraph
 from lab.graph import Trace, trace
 from lab.layers import layer_paths
+from tests.lab import odd_nets
 
 B = 8
 SPLIT = {"conv1": "vgpu:0", "conv2": "vgpu:1", "fc1": "vgpu:1", "fc2": "vgpu:1"}
@@ -257,3 +258,100 @@ def test_tracing_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
     trace(nn.Sequential(Talks(4, 3)), ["0"], torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
     assert not capsys.readouterr().out
+
+
+def test_a_weight_that_is_used_without_a_call_is_sent_by_its_layer() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(B, 1, 28, 28)
+    made = traced(odd_nets.UsesWeights(), x)
+    assert made.layers == ["conv", "embed", "maps", "named"]
+    assert [made.parameters(layer) for layer in made.layers] == [4 * 9 + 4, 784 * 4 * 16, 2 * 16 * 16, 10 * 16]
+    graph = made.placed({"conv": "a", "embed": "a", "maps": "b", "named": "c"})
+    found = {key: (edge.forward_bytes, edge.backward_bytes) for key, edge in edges(graph).items() if edge.crosses}
+    # A product is where its first operand is: the activations stay on a, and the weights come to them.
+    senders: dict[str, int] = {}
+    for (source, _), (forward, backward) in found.items():
+        assert forward == backward
+        senders[source] = senders.get(source, 0) + forward
+    assert senders == {"maps": 4 * 2 * 16 * 16, "named": 4 * 10 * 16}
+
+
+def test_a_layer_that_uses_the_weight_of_another_is_sent_it() -> None:
+    class Borrows(nn.Module):
+        def __init__(self, lender: nn.Linear) -> None:
+            super().__init__()
+            self.lender, self.scale = [lender], nn.Parameter(torch.ones(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(x * self.scale, self.lender[0].weight)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lends = nn.Linear(6, 10)
+            self.borrows = Borrows(self.lends)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.borrows(x)
+
+    graph = traced(Net(), torch.zeros(4, 6)).placed({"lends": "a", "borrows": "b"})
+    edge = edges(graph)["lends", "borrows"]
+    assert (edge.forward_bytes, edge.backward_bytes) == (4 * 60, 4 * 60)
+
+
+def test_a_residual_around_a_layer_that_takes_a_view_of_its_input() -> None:
+    class Views(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.view(-1, 6)).view(x.shape)
+
+    net = Residual()
+    net.second = Views(6, 6)
+    graph = traced(net, torch.zeros(4, 6)).placed({"first": "a", "second": "b", "head": "b"})
+    assert graph.crossing_bytes == 4 * (4 * 6 * 4)  # to the layer and around it, and both back
+
+
+@pytest.mark.parametrize(
+    # The sum's input is not needed for its gradient, and that kind of checkpoint stops before it.
+    ("kind", "again"),
+    [(odd_nets.Checkpointed, 1), (odd_nets.ReentrantCheckpoint, 2)],
+)
+def test_what_a_checkpoint_computes_again_is_sent_again(kind: type[nn.Module], again: int) -> None:
+    # From a to b, from start to the sum, and from there to out: forth, and the gradients back.
+    found = traced(kind(), torch.zeros(B, 1, 28, 28)).placed({"start": "x", "a": "x", "b": "y", "out": "x"})
+    assert found.crossing_bytes == (3 + 3 + again) * 4 * B * 32
+    assert [node.kind for node in found.nodes].count("join") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "total"),
+    [
+        (odd_nets.Names, 784 * 16 + 16 + 11 * (16 * 16 + 16) + 160 + 10),
+        (odd_nets.Tied, 784 * 64 + 4 * (64 * 64 + 64) + 64 * 784 + 784 + 640 + 10),
+        (odd_nets.NoLayers, 7840 + 10),
+        (odd_nets.SharedModule, 784 * 32 + 32 + 32 * 32 + 32 + 320 + 10),
+    ],
+)
+def test_every_parameter_is_counted_once(kind: type[nn.Module], total: int) -> None:
+    made = traced(kind(), torch.zeros(B, 1, 28, 28))
+    graph = on_one(made)
+    assert sum(node.parameters for node in graph.nodes) == total
+    names = [node.name for node in graph.nodes]
+    assert len(set(names)) == len(names)
+    assert [node.kind for node in graph.nodes].count("input") == [node.kind for node in graph.nodes].count("loss") == 1
+
+
+def test_a_layer_called_input_is_where_it_was_placed() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.input, self.loss = nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.loss(self.input(self.first(x)))
+
+    graph = traced(Net(), torch.zeros(2, 6), classes=3).placed({"first": "a", "input": "b", "loss": "c"})
+    found = nodes(graph)
+    assert {name: found[name].device for name in found} == {
+        "(input)": "a", "first": "a", "input": "b", "loss": "c", "(loss)": "c",
+    }  # fmt: skip
+    assert graph.crossing_bytes == 2 * 4 * (2 * 5 + 2 * 4)

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab import data, nets
-from lab.layers import LayerHooks, layer_paths, own_parameters
+from lab.layers import LayerHooks, layer_paths, own_name, own_parameters, run_layers, tied
+from tests.lab import odd_nets
 
 
 def build(name: str) -> nn.Module:
@@ -42,6 +43,43 @@ def test_layers_are_children_with_containers_opened():
     nested = nn.Sequential(nn.Sequential(nn.Linear(1, 1), nn.ModuleDict({"a": nn.ReLU()})), nn.Sequential())
     assert layer_paths(nested) == ["0.0", "0.1.a", "1"]
     assert layer_paths(nn.Linear(1, 1)) == []
+
+
+def test_the_layers_of_one_net_inside_of_another_are_its_own():
+    wrapper = odd_nets.Wrapper()
+    assert layer_paths(wrapper) == ["flatten", "model.0.a", "model.0.b", "model.0.norm", "model.0.c"]
+    wrapper.model[0].register_buffer("mask", torch.ones(1))  # which would belong to no layer
+    assert layer_paths(wrapper) == ["flatten", "model.0"]
+    assert layer_paths(nn.Sequential(nn.Sequential(odd_nets.Wrapped()))) == ["0.0.a", "0.0.b", "0.0.norm", "0.0.c"]
+    assert layer_paths(odd_nets.NewWeightNorm()) == ["first", "last"]
+    assert layer_paths(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))) == []
+
+
+def test_a_container_with_parameters_is_one_layer_and_a_shared_module_has_one_path():
+    assert layer_paths(odd_nets.SequentialOfContainers()) == ["0", "1", "2", "3"]
+    assert layer_paths(odd_nets.SharedModule()) == ["start", "a.0", "b.0", "out"]
+
+
+def test_a_net_without_children_is_one_layer():
+    assert run_layers(nn.Linear(1, 1)) == ["net"]
+    assert run_layers(odd_nets.Two()) == ["first", "last"]
+    net, listener = odd_nets.NoLayers(), Listens()
+    run(net, torch.ones(2, 784), listener, LayerHooks(net, run_layers(net), listener))
+    assert listener.turns == [("forward", "net", 0), ("backward", "net", 0)]
+
+
+def test_what_is_no_layer_has_a_name_of_its_own():
+    assert own_name("input", ["a", "b"]) == "input"
+    assert own_name("input", ["input", "(input)"]) == "((input))"
+
+
+def test_layers_that_share_parameters():
+    net = nn.Sequential(*(nn.Linear(2, 2) for _ in range(6)))
+    net[3].weight = net[1].weight
+    net[5].bias = net[3].bias
+    net[4].weight = net[0].weight
+    assert tied(net, layer_paths(net)) == [["0", "4"], ["1", "3", "5"]]
+    assert tied(build("net"), layer_paths(build("net"))) == []
 
 
 def test_parameters_of_the_net_itself():

@@ -51,6 +51,50 @@ def test_the_first_match_wins():
     assert list(placement.resolve({"fc*": "cpu"}, NET)) == ["fc1", "fc2"]
 
 
+def test_a_layer_may_have_signs_of_a_pattern_in_its_name():
+    assert placement.match("a[0]", "a[0]")
+    assert placement.shortest({"a[0]": "x", "b": "y", "c": "y"}) == {"a[0]": "x", "*": "y"}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["conv1", "*"], {}),
+        (["*", "conv1"], {"conv1": "*"}),
+        (["conv*", "conv1", "*", "fc"], {"conv1": "conv*"}),  # fc names no layer, which is another fault
+        (["conv1", "conv2", "conv?", "*"], {"conv?": "conv1"}),
+        (["conv1", "conv?", "*"], {}),
+        (["*", "conv1", "fc1"], {"conv1": "*", "fc1": "*"}),
+    ],
+)
+def test_patterns_that_never_apply(patterns: list[str], expected: dict[str, str]):
+    assert placement.without_effect(dict.fromkeys(patterns, "cpu"), NET) == expected
+
+
+def test_tied_layers_stay_together_with_what_runs_between():
+    counts = {"encode": 100, "middle": 10, "decode": 0, "head": 60}
+    tied = [["encode", "decode"]]
+    assert placement.even(counts, ["a", "b"], tied) == {"encode": "a", "middle": "a", "decode": "a", "head": "b"}
+    # The first layer alone on b would be no contiguous cut, and does not pay.
+    assert placement.even({"x": 50, **counts}, ["a", "b"], tied)["x"] == "a"
+
+
+def test_a_tied_last_layer_goes_to_the_first_so_that_no_device_is_empty():
+    counts = {"wte": 30, "wpe": 2, "h0": 16, "h1": 16, "h2": 16, "ln": 1, "head": 0}
+    placed = placement.even(counts, ["a", "b"], [["wte", "head"]])
+    assert placed["wte"] == placed["head"] == "a"
+    assert [placed[name] for name in ("h0", "h1", "h2", "ln")] == ["a", "b", "b", "b"]
+    assert list(placed) == list(counts)
+
+
+def test_tied_layers_and_what_is_between_may_not_fit_one_device():
+    costs = [LayerCost("x", 1, 5, 0), LayerCost("y", 1, 8, 0), LayerCost("z", 1, 5, 0)]
+    placed = placement.balance(costs, {"a": 10, "b": 10}, [["x", "z"]])
+    assert placed == {"x": "a", "y": "b", "z": "a"}
+    with pytest.raises(PlacementError):
+        placement.balance(costs, {"a": 9, "b": 9}, [["x", "z"]])
+
+
 def test_problems_name_patterns_and_layers():
     assert placement.problems({"conv1": "cpu", "*": "cpu"}, NET) == []
     unknown, missing = placement.problems({"conv3": "cpu", "conv1": "cpu", "fc1": "cpu"}, NET)

@@ -12,8 +12,11 @@ from lab.events import (
     DataSource,
     DeviceInfo,
     Evaluated,
+    GraphEdge,
+    GraphTraced,
     MemorySampled,
     Placed,
+    PlacementGraph,
     RankFailed,
     RunFinished,
     RunStarted,
@@ -176,6 +179,30 @@ class TestStatus:
         back = replace(out, device="vgpu:1", peer="vgpu:0", bytes=60)
         state.apply_all([out, batch, back, step(0), replace(out, step=1, bytes=1)])
         assert state.crossing_bytes == 160
+
+    def test_what_crosses_is_a_forecast_until_a_step_has_ended(self) -> None:
+        state = RunState()
+        edges = (GraphEdge("a", "b", (5,), 20, 20, True), GraphEdge("b", "c", (5,), 7, 7, False))
+        state.apply_all([started("vgpu:0", "vgpu:1"), Placed({"a": "vgpu:0", "b": "vgpu:1"}, "given", "")])
+        assert (state.crossing_bytes, state.crossing_is_forecast) == (None, False)
+        state.apply(GraphTraced(PlacementGraph((), edges, 1)))
+        assert (state.crossing_bytes, state.crossing_is_forecast) == (40, True)
+        out = span(0, "transfer", bytes=100, peer="vgpu:1")
+        state.apply_all([out, replace(out, device="cpu", bytes=9), replace(out, device="vgpu:1", peer="vgpu:0")])
+        assert state.crossing_is_forecast
+        state.apply(step(0))
+        assert (state.crossing_bytes, state.crossing_is_forecast) == (200, False)
+        assert state.forecast_bytes == 40
+        state.apply_all([replace(out, step=1, bytes=3), step(1), step(2)])
+        assert (state.crossing_bytes, state.crossing_is_forecast) == (0, False)
+
+    def test_spans_that_are_not_kept_are_counted_as_moved(self) -> None:
+        state = RunState()
+        state.apply_all([started("vgpu:0", "vgpu:1"), Placed({"a": "vgpu:0"}, "given", "")])
+        out = span(0, "transfer", bytes=2, peer="vgpu:1")
+        state.apply_all([out] * (MAX_SPANS_PER_STEP + 500))
+        state.apply(step(0))
+        assert state.crossing_bytes == 2 * (MAX_SPANS_PER_STEP + 500)
 
     def test_placed_and_evaluated(self) -> None:
         state = RunState()
