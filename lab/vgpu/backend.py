@@ -31,6 +31,7 @@ from lab.vgpu import (
     recurrent,
     rng,
     saving,
+    scripting,
     storage,
     submodules,
 )
@@ -66,6 +67,7 @@ def register() -> None:
         saving.register()
         storage.register(module)
         modules.register()
+        scripting.register()
         accelerator.register()
         if torch.distributed.is_available():
             from lab.vgpu import distributed

@@ -23,6 +23,7 @@ _PLACES = (
     "torch.cuda.nccl",
     "torch.distributed",
     "torch.distributed.distributed_c10d",
+    "torch.jit",
     "torch.random",
     "torch.utils",
 )
