@@ -29,16 +29,23 @@ class Backlog:
         self._changed = changed
         self._events: deque[Event] = deque()
         self._last_read = float("-inf")
+        self._dropped = False
 
     def __len__(self) -> int:
         return len(self._events)
 
     def add(self, events: Sequence[Event]) -> None:
         """Call it with the condition held."""
-        self._events.extend(events)
+        if not self._dropped:
+            self._events.extend(events)
         if len(self._events) > MAX_EVENTS and not self._is_read():
             self._make_room()
         self._changed.notify_all()
+
+    def drop(self) -> None:
+        """Keeps nothing, now and from now on. Call it with the condition held."""
+        self._dropped = True
+        self._events.clear()
 
     def wait_for_reader(self, hurried: Callable[[], bool]) -> None:
         """Waits while a loop is reading and far behind, unless there is a reason to hurry. Call it with the condition

@@ -8,6 +8,7 @@ import socket
 import httpx
 import pytest
 
+import lab
 from tests.widgets.fakes import FakeRun
 from tests.widgets.forms_factory import DEFAULT
 from widgets.web import address, serve, static
@@ -48,6 +49,18 @@ def test_without_a_port_the_next_free_one_is_taken(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(address, "LAST_PORT", min(first + 20, 65_535))
         with serve.serving(DEFAULT, start=FakeRun) as served:
             assert served.url != f"http://127.0.0.1:{first}/"
+
+
+def test_a_run_of_the_page_keeps_no_events(no_leaks: None) -> None:
+    """Nobody takes them, and until a hundred thousand of them give way, they are what the server's memory grows by."""
+    run, other = (start(DEFAULT.replace(steps=40)) for start in (serve._start_behind, lab.start))
+    for each in (run, other):
+        assert each.wait(60)
+    assert run.state.step == other.state.step == 40
+    assert run.state.spans.keys() == other.state.spans.keys()
+    assert [len(list(each)) > 0 for each in (run, other)] == [False, True]
+    for each in (run, other):
+        each.close()
 
 
 def test_what_is_served_and_what_is_not() -> None:

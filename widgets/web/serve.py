@@ -172,8 +172,9 @@ def _hosts(host: str, root_path: str, names: tuple[str, ...]) -> Hosts:
 
 def _start_behind(experiment: Experiment) -> lab.Run:
     """Starts a run whose processes, once they have shown a step, let the page go before them where cores are short:
-    those who only look must not wait for those who train."""
+    those who only look must not wait for those who train. The page has no use for its events."""
     run = lab.start(experiment)
+    run.drop_events()
 
     def give_way() -> None:
         run.wait(until=lambda state: state.step > 0)
