@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from lab import data, nets, strategies
-from lab.checks import shown
-from lab.errors import Problem, did_you_mean
+from lab.errors import Problem, did_you_mean, shown
 from lab.vgpu import links, profiles
 
 

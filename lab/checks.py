@@ -6,27 +6,18 @@ Each check names the fields it reads and runs only when all of them are valid, s
 from __future__ import annotations
 
 import re
-import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from lab import data, nets, strategies
-from lab.errors import Problem, did_you_mean, listed
+from lab.errors import Problem, did_you_mean, listed, shown
 from lab.vgpu import links, profiles, settings, topologies
 
 MAX_VGPUS = settings.MAX_DEVICES
+_RANKS = re.compile(r"\d{1,9}")
 OWN = "own:"
 """Prefix of `net` for a module of the user's."""
-DEVICE_NAME = re.compile(r"cpu|(?:cuda|vgpu):(0|[1-9]\d*)")
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
-
-
-def shown(value: Any) -> str:
-    """The value as Python writes it, cut when it is long."""
-    return _SHORT.repr(value)
-
+DEVICE_NAME = re.compile(r"cpu|(?:cuda|vgpu):(0|[1-9]\d{0,8})")
 
 FOLLOWS = {"data": "net", "devices": "strategy", "placement": "strategy", "world_size": "strategy"}
 """Field that may be left out -> the field from which it then follows."""
@@ -66,10 +57,12 @@ def _default_world_size(entry: strategies.StrategyEntry, devices: Any, placement
 
 
 def _devices_per_rank(fields: dict[str, Any]) -> int:
-    devices, world_size = fields["devices"], str(fields.get("world_size", 1))  # from a URL it comes as text
-    if not isinstance(devices, tuple) or not world_size.isdecimal() or int(world_size) < 1:
+    devices, world_size = fields["devices"], fields.get("world_size", 1)
+    if isinstance(world_size, str):  # as it comes from a URL
+        world_size = int(world_size) if _RANKS.fullmatch(world_size) else 0
+    if not isinstance(devices, tuple) or not isinstance(world_size, int) or world_size < 1:
         return 1
-    return len(devices) // int(world_size)
+    return len(devices) // world_size
 
 
 def _data_of_own(net: str) -> str | None:

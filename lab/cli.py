@@ -22,7 +22,7 @@ import typer
 import lab
 from lab import checks, course_commands, data, nets, page_commands, strategies
 from lab.errors import DeviceError, ExperimentError, Problem
-from lab.exit_codes import BAD_INPUT, FAILED, STOPPED, as_exit_codes
+from lab.exit_codes import BAD_INPUT, FAILED, STOPPED, as_exit_codes, whole_command
 from lab.vgpu import links, profiles
 
 if TYPE_CHECKING:
@@ -41,10 +41,8 @@ app = typer.Typer(
 
 def main() -> None:
     """The `parallel-lab` command."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without Unicode shows ? and goes on
-    app()
+    with whole_command():
+        app()
 
 
 def _version(wanted: bool) -> None:

@@ -11,12 +11,21 @@ LabError
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lab.events import RankFailed
+
+
+MOST_PROBLEMS = 20
+"""That are told one by one; who has more has made one mistake many times."""
+MOST_CHARACTERS = 2_000
+"""Of one problem."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 class LabError(Exception):
@@ -42,10 +51,12 @@ class ExperimentError(LabError, ValueError):
         super().__init__(self._text())
 
     def _text(self) -> str:
+        told = [_cut(str(problem)) for problem in self.problems[:MOST_PROBLEMS]]
         if len(self.problems) == 1:
-            return str(self.problems[0])
-        lines = "\n".join(f"  - {problem}" for problem in self.problems)
-        return f"{len(self.problems)} problems:\n{lines}"
+            return told[0]
+        lines = "\n".join(f"  - {text}" for text in told)
+        left = len(self.problems) - len(told)
+        return f"{len(self.problems):,} problems:\n{lines}" + (f"\n  ... and {left:,} more" if left else "")
 
     def __reduce__(self) -> tuple[type[ExperimentError], tuple[tuple[Problem, ...]]]:
         return type(self), (self.problems,)
@@ -83,3 +94,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'conv2'?)` when a known name is near enough, else nothing."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def shown(value: Any) -> str:
+    """The value as Python writes it, cut when it is long."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"  # which Python refuses to write
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."

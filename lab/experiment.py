@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import operator
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -30,14 +29,9 @@ from pydantic import (
     model_validator,
 )
 
-from lab import _wording, checks
-from lab.errors import ExperimentError, Problem
+from lab import _wording, checks, reading
+from lab.errors import ExperimentError, Problem, shown
 from lab.faults import FaultField
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FORMAT_VERSION = 1
 
@@ -302,7 +296,7 @@ def without_version(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     version = fields.get("version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
-        text = f"{checks.shown(version)} is not a format this release reads; it reads version {FORMAT_VERSION}"
+        text = f"{shown(version)} is not a format this release reads; it reads version {FORMAT_VERSION}"
         raise ExperimentError([Problem("version", text)])
     return _without(fields, {"version"})
 
@@ -310,29 +304,28 @@ def without_version(fields: Mapping[str, Any]) -> dict[str, Any]:
 def read_json(text: str, what: str = "JSON") -> dict[str, Any]:
     """The fields of an Experiment written as JSON, unchecked."""
     try:
-        fields = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ExperimentError([Problem(what, f"cannot be read as JSON: {error}")]) from None
+        fields = reading.json_object(text)
+    except reading.UnreadableError as error:
+        raise ExperimentError([Problem(what, str(error))]) from None
     if not isinstance(fields, dict):
-        raise ExperimentError([Problem(what, f"must be an object of fields, not {checks.shown(fields)}")])
+        raise ExperimentError([Problem(what, f"must be an object of fields, not {shown(fields)}")])
     return fields
 
 
 def read_toml(text: str, what: str = "TOML") -> dict[str, Any]:
     """The fields of an Experiment written as TOML, unchecked."""
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ExperimentError([Problem(what, f"cannot be read as TOML: {error}")]) from None
+        return reading.toml(text)
+    except reading.UnreadableError as error:
+        raise ExperimentError([Problem(what, str(error))]) from None
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
     """The fields of an Experiment in a `.json` or TOML file, unchecked."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ExperimentError([Problem("config", f"cannot read {str(path)!r}: {reason}")]) from None
+        text = reading.text_of(Path(path))
+    except reading.UnreadableError as error:
+        raise ExperimentError([Problem("config", f"cannot read {str(path)!r}: {error}")]) from None
     read = read_json if Path(path).suffix == ".json" else read_toml
     return read(text, f"config {str(path)!r}")
 
@@ -345,7 +338,7 @@ def read_query(query: str) -> dict[str, Any]:
         group = fields.setdefault(name, {}) if dot else None
         if isinstance(group, dict):
             group[inner] = value
-        elif key == "version" and value.isdecimal():
+        elif key == "version" and value.isdecimal() and len(value) < 10:
             fields[key] = int(value)
         else:
             fields[key] = value

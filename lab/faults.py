@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from lab.errors import did_you_mean
+from lab.errors import did_you_mean, shown
 
 FaultKind: TypeAlias = Literal[
     "kill",
@@ -76,8 +76,8 @@ class Fault(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: FaultKind
-    rank: int = Field(default=0, ge=0)
-    step: int = Field(default=0, ge=0)
+    rank: int = Field(default=0, ge=0, le=1_000_000)
+    step: int = Field(default=0, ge=0, le=10**12)
     """Before which step it happens; slow-downs last from then on."""
     amount: float = Field(default=0.0, ge=0)
     """How much, in the unit of its kind (`REGISTRY[kind].amount`); 0 takes the default."""
@@ -101,14 +101,16 @@ class Fault(BaseModel):
         """
         kind, *numbers = text.split(":")
         if kind not in KINDS:
-            raise ValueError(f"{kind!r} is no kind of fault{did_you_mean(kind, KINDS)}; there are {', '.join(KINDS)}")
+            raise ValueError(
+                f"{shown(kind)} is no kind of fault{did_you_mean(kind, KINDS)}; there are {', '.join(KINDS)}"
+            )
         try:
             names = ("kind", "rank", "step", "amount")[: 1 + len(numbers)]
             return cls(**dict(zip(names, (kind, *numbers), strict=True)))
         except ValueError:  # pydantic's own is one
             raise ValueError(
-                f"{text!r} cannot be read; write kind:rank:step, such as kill:1:5, with an amount for some kinds, such "
-                "as straggle:1:5:2 for twice as slow"
+                f"{shown(text)} cannot be read; write kind:rank:step, such as kill:1:5, with an amount for some kinds, "
+                "such as straggle:1:5:2 for twice as slow"
             ) from None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import psutil
 
 from lab import checks, data, devices, nets
-from lab.errors import DeviceError, ExperimentError, Problem, listed
+from lab.errors import DeviceError, ExperimentError, Problem, listed, shown
 from lab.experiment import Experiment, without_version
 from lab.vgpu import profiles
 
@@ -170,7 +170,7 @@ def _built(net: Net) -> nn.Module:
     if isinstance(net, nn.Module):
         return net
     if not callable(net):
-        raise _unusable(f"{checks.shown(net)} is not an nn.Module, nor a class or function that makes one")
+        raise _unusable(f"{shown(net)} is not an nn.Module, nor a class or function that makes one")
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
@@ -184,7 +184,7 @@ def _built(net: Net) -> nn.Module:
                     "Give a module, or a class or function without arguments"
                 ) from error
     if not isinstance(made, nn.Module):
-        raise _unusable(f"{own_name(net)!r} makes {checks.shown(made)}, which is not an nn.Module")
+        raise _unusable(f"{own_name(net)!r} makes {shown(made)}, which is not an nn.Module")
     return made
 
 

@@ -14,18 +14,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from lab import reading
 from lab.errors import DeviceError, did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Timing: TypeAlias = Literal["measured", "modelled"]
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -81,7 +76,7 @@ _LARGEST = 1e9
 @functools.cache
 def _all() -> dict[str, Profile]:
     text = resources.files("lab.vgpu").joinpath("profiles.toml").read_text(encoding="utf-8")
-    tables = tomllib.loads(text)
+    tables = reading.toml(text)
     return {name: Profile(**{**fields, **_generation(fields)}, name=name) for name, fields in tables.items()}
 
 
@@ -127,17 +122,11 @@ def load(path: Path) -> Profile:
         DeviceError: with the file and the field.
     """
     try:
-        text = path.expanduser().read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise DeviceError(f"{path.name}: cannot read the profile: it is not UTF-8 text") from None
-    except (OSError, ValueError, RuntimeError) as error:  # a path may be no path at all, or of a user who is not here
-        raise DeviceError(
-            f"{path.name}: cannot read the profile: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        text = reading.text_of(path)
+    except reading.UnreadableError as error:
+        raise DeviceError(f"{path.name}: cannot read the profile: {error}") from None
     try:
-        return _checked(tomllib.loads(text), path)
-    except tomllib.TOMLDecodeError as error:
-        raise DeviceError(f"{path.name}: cannot be read as TOML: {error}") from None
+        return _checked(reading.toml(text), path)
     except ValueError as error:
         raise DeviceError(f"{path.name}: {error}") from None
 
@@ -206,12 +195,17 @@ def _peaks(given: Any, base: dict[str, float]) -> dict[str, float]:
 
 def _figure(key: str, value: Any, *, zero: bool = False) -> float:
     least = "0 or more" if zero else "above 0"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, float) and not math.isfinite(value))
+    ):
         raise ValueError(f"{key} is {value!r}; give a number {least}")
     if value < 0 or (value == 0 and not zero):
         raise ValueError(f"{key} is {value}, but must be {least}")
     if value > _LARGEST:
-        raise ValueError(f"{key} is {value:g}, which no hardware reaches; look at its unit")
+        shown = f"{value:g}" if value < 1e300 else "a number of hundreds of digits"
+        raise ValueError(f"{key} is {shown}, which no hardware reaches; look at its unit")
     return float(value)
 
 

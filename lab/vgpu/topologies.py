@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
-from lab.errors import DeviceError, did_you_mean
+from lab.errors import DeviceError, did_you_mean, shown
 from lab.vgpu import links
 from lab.vgpu.links import HOST, LinkModel, OwnLinks, Route, Topology
 
@@ -57,12 +57,12 @@ def problem(text: str) -> str:
     """What is wrong with the name of a preset; nothing if it is one."""
     kind, *parts = text.split(":")
     if kind not in PRESETS:
-        return f"{text!r} is not one of pairs, ports, bus, nodes:N and nodes:N:LINK{did_you_mean(kind, PRESETS)}"
+        return f"{shown(text)} is not one of pairs, ports, bus, nodes:N and nodes:N:LINK{did_you_mean(kind, PRESETS)}"
     if kind != "nodes":
         return f"{text!r} takes nothing after its name; write {kind!r}" if parts else ""
     count = parts[0].lstrip("0") if len(parts) in (1, 2) and parts[0].isascii() and parts[0].isdecimal() else ""
     if not count:
-        return f"{text!r} does not say how many devices a node has; write nodes:4, or nodes:4:ethernet_10g"
+        return f"{shown(text)} does not say how many devices a node has; write nodes:4, or nodes:4:ethernet_10g"
     if len(count) > len(str(MOST_IN_NODE)) or int(count) > MOST_IN_NODE:
         return f"{text[:40]!r} has more devices in a node than there can be: at most nodes:{MOST_IN_NODE}"
     if len(parts) == 2 and parts[1] not in links.names():

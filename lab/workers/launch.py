@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from lab import streams
 from lab.errors import LabError
 from lab.workers import interrupts
 
@@ -76,7 +77,8 @@ def warm_up() -> None:
 
 @contextlib.contextmanager
 def _worker_environment() -> Iterator[None]:
-    """What is started inside gets the workers' environment; the parent's own is as before afterwards."""
+    """What is started inside gets the workers' environment, and streams; the parent's own is as before afterwards."""
+    streams.fill()
     added = [name for name in WORKER_ENVIRONMENT if name not in os.environ]
     os.environ.update({name: WORKER_ENVIRONMENT[name] for name in added})
     try:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -161,3 +162,27 @@ def test_a_terminal_gets_a_live_table() -> None:
     for said in ("ETA", "vgpu:0", "waiting", "simulated", "MNIST", "Finished"):
         assert said in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is shown again
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("run --steps 2 >&-", 0),
+        ("run --steps 2 --json >&- 2>&- <&-", 0),
+        ("run --steps 2 > /dev/full", 1),
+        ("run --steps 2 --json > /dev/full", 1),
+        ("run --config /nowhere > /dev/full", 2),
+        ("devices --json > /dev/full", 1),
+        ("devices >&-", 0),
+        ("--help > /dev/full", 1),
+        ("--help | true; exit ${PIPESTATUS[0]}", 141),
+        ("devices | true; exit ${PIPESTATUS[0]}", 141),
+    ],
+)
+def test_output_that_goes_nowhere_is_said_by_the_exit_code(command: str, code: int) -> None:
+    line = f"{shlex.join(COMMAND)} {command}"
+    ended = subprocess.run(["bash", "-c", line], stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert ended.returncode == code
+    told = "parallel-lab: the output cannot be written: No space left on device\n"
+    assert ended.stderr == (told if code == 1 else ended.stderr)
+    assert "Traceback" not in ended.stderr
