@@ -22,6 +22,7 @@ from lab.vgpu import (
     drawing,
     early_imports,
     engine,
+    flex,
     generator,
     module,
     modules,
@@ -60,6 +61,7 @@ def register() -> None:
         library.impl("empty_strided", _empty_strided, "PrivateUse1")
         library.impl("_copy_from", _copy_from, "PrivateUse1")
         attention.register(library)
+        flex.register()
         library.impl("ctc_loss.Tensor", _ctc_loss, "AutogradPrivateUse1")
         for name in _COMPOSITE_BESIDE_CPU:
             library.impl(name, functools.partial(_factory, getattr(aten, name).default), "PrivateUse1")

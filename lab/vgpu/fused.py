@@ -1,7 +1,8 @@
 """Operators that PyTorch has for accelerators alone, and what the CPU computes in their place.
 
-`nn.SyncBatchNorm` consists of five of them, attention on DTensors of six (`lab.vgpu.attention_kernels`), and matrix
-products with `out_dtype=` are four more. Statistics are kept in float32 at least, as CUDA does.
+`nn.SyncBatchNorm` consists of five of them. Attention on DTensors needs six (`lab.vgpu.attention_kernels`), that on
+sequences of different lengths two (`lab.vgpu.varlen_kernels`), and matrix products with `out_dtype=` are four more.
+Statistics are kept in float32 at least, as CUDA does.
 
     normalised = (x - mean) * invstd * weight + bias        over all dimensions but the second
 
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.vgpu import attention_kernels
+from lab.vgpu import attention_kernels, varlen_kernels
 from lab.vgpu.dispatch import compute
 from lab.vgpu.tensor import CPU, Plan, machine
 
@@ -133,6 +134,7 @@ def _masked_scale(x: Tensor, mask: Tensor, scale: float) -> Tensor:
 
 KERNELS: dict[Any, Callable[..., Any]] = {
     **attention_kernels.KERNELS,
+    **varlen_kernels.KERNELS,
     aten.batch_norm_stats.default: _stats,
     aten.batch_norm_elemt.default: _elemt,
     aten.batch_norm_gather_stats.default: _gather_stats,
@@ -150,7 +152,7 @@ for _name, _kernel in (("mm", _mm), ("bmm", _mm), ("addmm", _addmm), ("baddbmm",
 
 def plan_for(func: Any) -> Plan | None:
     """How an operator is run that has no kernel for the CPU; None for one that has."""
-    kernel = KERNELS.get(func)
+    kernel = KERNELS.get(func) or varlen_kernels.BY_NAME.get(func.name())
     if kernel is not None:
         return functools.partial(_run, kernel)
     has_kernel = torch._C._dispatch_has_computed_kernel_for_dispatch_key

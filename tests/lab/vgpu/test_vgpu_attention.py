@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -158,3 +159,54 @@ def test_a_fused_kernel_that_is_asked_for_takes_dropout():
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         found = F.scaled_dot_product_attention(*there([query, key, torch.ones_like(value)]), dropout_p=0.5)
     assert len(found.unique()) > 2
+
+
+# -- attention of a program's own ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("window", [(-1, -1), (-1, 0), (2, 0), (1, 1)])
+def test_sequences_of_different_lengths_attend_each_to_itself(window: tuple[int, int], grouped: bool):
+    """Two of 4 and 6 rows with 5 and 6 keys, against each alone, with what the window leaves out masked by hand."""
+    varlen = pytest.importorskip("torch.nn.attention.varlen")
+    made = torch.Generator().manual_seed(0)
+    heads = 2 if grouped else 4
+    q, k, v = (torch.randn(rows, h, 8, generator=made) for rows, h in ((10, 4), (11, heads), (11, heads)))
+    cum_q, cum_k = (torch.tensor(ends, dtype=torch.int32) for ends in ([0, 4, 10], [0, 5, 11]))
+    moved, plain = there([q, k, v]), [tensor.requires_grad_() for tensor in (q, k, v)]
+    options: dict[str, Any] = {"window_size": window, "enable_gqa": grouped}
+    if "enable_gqa" not in inspect.signature(varlen.varlen_attn).parameters:
+        pytest.skip("this version of PyTorch has another varlen_attn")
+    found = varlen.varlen_attn(*moved, cum_q.to(DEVICE), cum_k.to(DEVICE), 6, 6, **options)
+    parts = []
+    for (a, b), (c, d) in (((0, 4), (0, 5)), ((4, 10), (5, 11))):
+        ahead = torch.arange(d - c) - (torch.arange(b - a) + (d - c) - (b - a)).unsqueeze(1)
+        seen = ((ahead <= window[1]) | (window[1] < 0)) & ((ahead >= -window[0]) | (window[0] < 0))
+        one = [tensor.transpose(0, 1).unsqueeze(0) for tensor in (plain[0][a:b], plain[1][c:d], plain[2][c:d])]
+        out = F.scaled_dot_product_attention(*one, attn_mask=seen, enable_gqa=grouped)
+        parts.append(out[0].transpose(0, 1))
+    expected = torch.cat(parts)
+    torch.testing.assert_close(found.cpu(), expected)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    for one, other in zip(moved, plain, strict=True):
+        torch.testing.assert_close(one.grad.cpu(), other.grad)
+
+
+@pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile")
+def test_flex_attention_is_attention_with_what_it_is_given():
+    """Causal by its mask, with the distance added to the scores; expected is attention with that as a mask."""
+    flex = pytest.importorskip("torch.nn.attention.flex_attention")
+    plain, moved = [tensor.float().requires_grad_() for tensor in inputs()], there(inputs(dtype=torch.float32))
+    mask = flex.create_block_mask(lambda b, h, i, j: i >= j, None, None, 6, 6, device=DEVICE)
+    found = flex.flex_attention(*moved, score_mod=lambda s, b, h, i, j: s + (i - j) * 0.5, block_mask=mask)
+    distance = (torch.arange(6.0).unsqueeze(1) - torch.arange(6.0)) * 0.5
+    expected = by_formula(*plain, bias=distance, causal=True)
+    torch.testing.assert_close(found.cpu(), expected)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    for one, other in zip(moved, plain, strict=True):
+        torch.testing.assert_close(one.grad.cpu(), other.grad)
+    grouped = flex.flex_attention(moved[0], moved[1][:, :2], moved[2][:, :2], enable_gqa=True)
+    whole = [plain[0], *(tensor[:, :2].repeat_interleave(2, 1) for tensor in plain[1:])]
+    torch.testing.assert_close(grouped.cpu(), by_formula(*whole, bias=None, causal=False))
