@@ -4,7 +4,7 @@ On plain tensors it is the one that the CPU would take, so that the result is th
 `sdpa_kernel` asks for. PyTorch has no rule by which that one could be shared out over ranks; so DTensors take CUDA's
 kernels, for which it has rules, and each rank computes its part of them by `lab.vgpu.attention_kernels`.
 
-Private PyTorch names used here: `torch._fused_sdp_choice`, the operators
+Private PyTorch names used here: `torch.utils._mode_utils.no_dispatch`, `torch._fused_sdp_choice`, the operators
 `aten::_scaled_dot_product_flash_attention_for_cpu`, `aten::_scaled_dot_product_attention_math`,
 `aten::_scaled_dot_product_flash_attention`, `aten::_scaled_dot_product_efficient_attention`. Tried on torch 2.13.0.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._mode_utils import no_dispatch
 
 from lab.vgpu import tensor as vt
 
@@ -43,9 +44,10 @@ def _attention(
         return _distributed(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     options: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
     choice = _choice((query, key, value, attn_mask), {**options, "enable_gqa": enable_gqa})
+    attn_mask = _additive(attn_mask, query.dtype)
     if choice == _FLASH:
         flash = aten._scaled_dot_product_flash_attention_for_cpu
-        result: Tensor = flash(query, key, value, attn_mask=_additive(attn_mask, query.dtype), **options)[0]
+        result: Tensor = flash(query, key, value, attn_mask=attn_mask, **options)[0]
     else:
         plainly = aten._scaled_dot_product_attention_math
         result = plainly(query, key, value, attn_mask=attn_mask, **options, enable_gqa=enable_gqa)[0]
@@ -54,11 +56,30 @@ def _attention(
 
 def _choice(tensors: tuple[Any, ...], options: dict[str, Any]) -> int | None:
     """Which kernel the CPU would take; None on a real GPU."""
-    plain = [tensor._data if isinstance(tensor, vt.VGPUTensor) else tensor for tensor in tensors]
-    if plain[0].is_meta:  # the smallest tensors on the CPU for which the choice is the same
-        *qkv, mask = plain
-        plain = [torch.empty((1,) * (tensor.dim() - 1) + tensor.shape[-1:], dtype=tensor.dtype) for tensor in qkv]
-        plain.append(None if mask is None else torch.empty((1,) * mask.dim(), dtype=mask.dtype))
+    plain = [_computed(tensor) for tensor in tensors]
+    if plain[0].is_meta or plain[0].device.type == "vgpu":  # nothing is computed, or it is only traced
+        with no_dispatch():
+            return _choose([*map(_smallest, plain[:3]), _smallest(plain[3], is_mask=True)], options)
+    return _choose(plain, options)
+
+
+def _computed(tensor: Any) -> Any:
+    """What the CPU computes with; a mask that learns is one there as well, for which a kernel is chosen."""
+    if not isinstance(tensor, vt.VGPUTensor):
+        return tensor
+    return tensor._data.detach().requires_grad_() if tensor.requires_grad else tensor._data
+
+
+def _smallest(tensor: Any, *, is_mask: bool = False) -> Any:
+    """A tensor on the CPU for which the choice is the same."""
+    if tensor is None:
+        return None
+    last = 1 if is_mask else int(tensor.shape[-1])
+    made = torch.empty((1,) * (tensor.dim() - 1) + (last,), dtype=tensor.dtype)
+    return made.requires_grad_(tensor.requires_grad)
+
+
+def _choose(plain: list[Any], options: dict[str, Any]) -> int | None:
     if plain[0].device != vt.CPU:
         return None
     choose: Any = torch._fused_sdp_choice

@@ -28,7 +28,7 @@ def drawing(plan: Plan) -> Plan:
     """The plan, with numbers from where they belong."""
 
     def draw(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        index = _index(args, kwargs)
+        index = device_of(args, kwargs)
         return plan(func, args, kwargs) if index is None else draw_on(index, plan, func, args, kwargs)
 
     return draw
@@ -51,7 +51,7 @@ def draw_on(index: int, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: di
     return result
 
 
-def _index(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+def device_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
     """The device on which an operation draws; None where it is the CPU."""
     device = kwargs.get("device")
     if device is not None:

@@ -24,9 +24,17 @@ from lab.vgpu.tensor import VGPUTensor
 def register() -> None:
     """From now on, every module and parameter moves so."""
     setattr(nn.Parameter, "data", property(_get_data, _set_data))  # noqa: B010 - mypy knows `data` as an attribute
+    users: Any
+    for users in (torch.nn.modules.module, torch.nn.utils.parametrize):
+        users.is_traceable_wrapper_subclass = _is_swapped(users.is_traceable_wrapper_subclass)
     nn.Module._apply = _keeping_parameters(nn.Module._apply)  # type: ignore[method-assign]
     torch.utils.swap_tensors = _swapping(torch.utils.swap_tensors)
     UninitializedTensorMixin.materialize = _materialize
+
+
+def _is_swapped(is_wrapper: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """By which PyTorch decides that a parameter is to be swapped for what becomes of it."""
+    return lambda value: isinstance(value, VGPUTensor) or is_wrapper(value)
 
 
 def _keeping_parameters(apply: Callable[..., Any]) -> Callable[..., Any]:

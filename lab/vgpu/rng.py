@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -86,6 +87,18 @@ def generators() -> tuple[Generator, ...]:
         known = tuple(made(index, DeviceNumbers(here.backing)) for index in range(here.device_count))
         _generators[here] = known
     return known
+
+
+@contextmanager
+def set_for_once(index: int, state: torch.Tensor) -> Iterator[None]:
+    """Inside, vgpu:`index` draws from this state on; afterwards it goes on as if nothing had been."""
+    generator = generators()[index]
+    kept, generator.numbers = generator.numbers, Numbers(machine().backing)
+    try:
+        generator.set_state(state)
+        yield
+    finally:
+        generator.numbers = kept
 
 
 def _follows(generator: Generator) -> bool:

@@ -91,17 +91,9 @@ class VGPUTensor(torch.Tensor):
             return NotImplemented
         return _PLANS[func](func, args, kwargs or {})
 
-    # With these two, Module.to swaps a parameter for its copy in place, so that tied parameters stay tied.
-    def __tensor_flatten__(self) -> tuple[list[str], tuple[int, Block]]:
-        return ["_data"], (self._index, self._block)
-
-    @staticmethod
-    def __tensor_unflatten__(
-        inner: dict[str, torch.Tensor], about: tuple[int, Block], size: Any, stride: Any
-    ) -> VGPUTensor:
-        index, block = about
-        data = inner["_data"]
-        return wrap_in(data, index, block) if block.key == data.untyped_storage()._cdata else wrap(data, index)
+    def __coerce_same_metadata_as_tangent__(self, expected: Any, kind: Any = None) -> VGPUTensor | None:
+        # Compiled code expects a plain tensor as a gradient, and this is one.
+        return self if kind in (None, torch.Tensor) else None
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         from lab.vgpu import saving
