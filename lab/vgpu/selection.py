@@ -5,12 +5,14 @@ one, in `Tensor.to`, `torch.tensor`, `torch.as_tensor` and `torch.asarray`, it w
 the current device themselves, from the first time on that a program makes another device than vgpu:0 the current one.
 
 Private PyTorch names used here: of `torch.utils._device`, `DeviceContext` and `_device_constructors`; of
-`torch.overrides`, `_get_current_function_mode_stack`. Tried on torch 2.13.0.
+`torch.overrides`, `_get_current_function_mode_stack`; `torch._dynamo.trace_rules.clear_lru_cache`. Tried on torch
+2.13.0.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -94,6 +96,9 @@ def _name_the_current_device() -> None:
         for name in ("tensor", "as_tensor", "asarray"):
             setattr(torch, name, _named(getattr(torch, name), makes=True))
         early_imports.follow(before)
+        rules: Any = sys.modules.get("torch._dynamo.trace_rules")
+        if rules is not None:
+            rules.clear_lru_cache()  # it knows PyTorch's functions by what they were
         _naming = True
 
 
