@@ -145,7 +145,8 @@ def summary(state: RunState) -> RenderableType:
     if finished:
         figures.add_row("took", f"{seconds_text(finished.wall_seconds)} of wall time")
     if state.crossing_bytes is not None and not state.group:
-        figures.add_row("between devices", f"{bytes_text(state.crossing_bytes)} per step, both ways together")
+        basis = ", a forecast" if state.crossing_is_forecast else ""
+        figures.add_row("between devices", f"{bytes_text(state.crossing_bytes)} per step, both ways together{basis}")
     if finished and finished.dropped_spans:
         figures.add_row("timeline", f"{finished.dropped_spans} spans were left out of it; the totals count them")
     heading = Text({"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(state.status, "Ended"))

@@ -335,10 +335,10 @@ class Types(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.out = nn.Linear(32, 10)
         self.mix = Fourier()
         self.small, self.large = nn.Linear(784, 32, dtype=torch.bfloat16), nn.Linear(32, 32, dtype=torch.float64)
         self.whole = WholeNumbers()
-        self.out = nn.Linear(32, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.small(self.mix(x.flatten(1)).bfloat16())

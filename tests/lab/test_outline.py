@@ -9,6 +9,7 @@ from lab import placement
 from lab.errors import PlacementError
 from lab.experiment import Experiment
 from lab.outline import outline
+from tests.lab import odd_nets
 
 TWO = ["vgpu:0", "vgpu:1"]
 MODELLED = Experiment(strategy="model_parallel", hardware="a100")
@@ -75,3 +76,47 @@ def test_a_net_of_ones_own_is_left_as_it_is() -> None:
     assert drawn.layers == ("first", "last", "unused")
     assert next(net.parameters()).dtype.itemsize == 4
     assert drawn.even(TWO)["unused"] == "vgpu:1"
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
+@pytest.mark.parametrize("hardware", ["classroom", "t4"])
+@pytest.mark.parametrize("kind", [*odd_nets.PLACED, odd_nets.Scripted])
+def test_any_net_has_an_outline_and_can_be_cut(kind: type[nn.Module], hardware: str) -> None:
+    experiment = Experiment(net="own:odd", strategy="model_parallel", hardware=hardware, batch_size=8)
+    drawn = outline(experiment, kind)
+    assert set(drawn.even(TWO).values()) == set(TWO)
+    placed = drawn.auto({"vgpu:0": 10**9, "vgpu:1": 10**9})
+    assert (placed is None) == (hardware == "classroom")
+    for group in drawn.tied:
+        assert len({drawn.even(TWO)[layer] for layer in group}) == 1
+    assert sum(edge.forward_bytes for edge in drawn.graph.edges) > 0
+
+
+class Broken(odd_nets.Two):
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        raise ValueError("not with these numbers")
+
+
+def test_of_a_net_that_cannot_be_run_its_layers_are_known() -> None:
+    drawn = outline(MODELLED.replace(net="own:Broken"), Broken)
+    assert drawn.layers == ("first", "last")
+    assert [cost.memory_bytes > 0 for cost in drawn.costs] == [True, True]
+    assert drawn.even(TWO) == {"first": "vgpu:0", "last": "vgpu:1"}
+    assert drawn.auto(dict.fromkeys(TWO, 10**9)) is None
+    assert drawn.graph.edges == ()
+
+
+def test_layers_that_no_step_uses_take_memory() -> None:
+    class Idle(odd_nets.Two):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = nn.Linear(1000, 1000)
+
+    drawn = outline(MODELLED.replace(net="own:Idle"), Idle)
+    assert drawn.idle == ("unused",)
+    with pytest.raises(PlacementError):
+        drawn.auto({"vgpu:0": 10**6, "vgpu:1": 10**6})
+    placed = drawn.auto({"vgpu:0": 2 * 10**6, "vgpu:1": 5 * 10**6})
+    assert placed is not None
+    assert placed["unused"] == "vgpu:1"

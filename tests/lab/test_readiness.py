@@ -13,6 +13,7 @@ from torch import nn
 
 from lab import Experiment, ExperimentError, devices, nets, readiness
 from lab.readiness import check, machine_problems
+from tests.lab import odd_nets
 
 SPLIT = {"strategy": "model_parallel"}
 
@@ -248,3 +249,24 @@ def test_a_parameter_of_the_net_itself_is_refused_where_layers_are_placed() -> N
     with pytest.raises(ExperimentError, match="scale belongs to no layer"):
         readiness.check({"strategy": "model_parallel", "placement": {"*": "vgpu:0"}}, Loose)
     assert readiness.check({"strategy": "single"}, Loose).net == "own:Loose"
+
+
+class TestWhatBelongsToTheNetItself:
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"devices": "vgpu:0"},
+            {**SPLIT, "devices": "vgpu:0"},
+            {"strategy": "ddp", "devices": "vgpu:0,vgpu:1"},
+            {"strategy": "data_parallel"},
+        ],
+    )
+    def test_it_is_on_the_one_device_of_a_copy(self, fields: dict[str, Any]) -> None:
+        assert check(fields, odd_nets.ItsOwn)
+
+    @pytest.mark.parametrize(
+        "fields", [SPLIT, {"strategy": "ddp", "devices": "vgpu:0,vgpu:1,vgpu:2,vgpu:3", "world_size": 2}]
+    )
+    def test_it_cannot_be_placed_on_several(self, fields: dict[str, Any]) -> None:
+        (found,) = refused({**fields, "placement": "even"}, odd_nets.ItsOwn)
+        assert "token and positions belong to no layer" in found

@@ -112,6 +112,8 @@ def test_a_run_gives_shares_of_the_time() -> None:
     # vgpu:0 works 200 + 40 + 40 + 240 + 90 of 1,270 microseconds, and waits for the rest
     assert found["devices"]["vgpu:0"]["busy"] == pytest.approx(610 / 1270, abs=0.01)
     assert found["placed"]["layers"] == factory.PLACEMENT
+    assert found["crossed"] == 2 * 368_640
+    assert board.measured(factory.folded(factory.events(0)))["crossed"] is None
 
 
 def test_the_script_stands_alone() -> None:

@@ -140,6 +140,15 @@ def test_the_crossing_edge_carries_its_bytes(state: RunState) -> None:
     assert figures.table(state, "placement_graph").rows[1][-1] == "conv2: 368,640 B forward, 368,640 B back"
 
 
+def test_the_placement_graph_says_which_bytes_are_a_forecast() -> None:
+    def title(steps: int) -> str:
+        return str(figures.placement_graph(factory.folded(factory.events(steps))).layout.title.text)
+
+    assert "forecast" in title(0)
+    assert "measured" not in title(0)
+    assert "forecast, 737.3 kB per step; measured, 737.3 kB" in title(2)
+
+
 def test_a_device_with_a_copy_of_the_net_has_a_lane_that_says_so(state: RunState) -> None:
     alone = PlacementGraph(
         tuple(replace(node, device="vgpu:0") for node in factory.graph().nodes),

@@ -27,6 +27,13 @@ def test_kpis_are_the_events_numbers() -> None:
     assert all(value == text.NO_VALUE for value, _ in kpis(RunState()).values())
 
 
+def test_what_crosses_is_called_a_forecast_until_it_was_measured() -> None:
+    state = factory.folded(factory.events(steps=0))
+    assert kpis(state)["crossing"] == ("737.3 kB", text.FORECAST_PER_STEP)
+    state.apply_all(factory.step_events(0))
+    assert kpis(state)["crossing"] == ("737.3 kB", text.PER_STEP)
+
+
 def test_a_frame_is_json_even_with_nan_and_only_changed_figures_get_a_new_revision() -> None:
     now = [0.0]
     state = factory.folded(factory.events(steps=30))

@@ -19,6 +19,7 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
   const lanes = make("div", { class: "lab-lanes" });
   const bar = make("div", { class: "lab-tools", role: "toolbar" });
   const total = make("p", { class: "lab-total" });
+  const basis = make("p", { class: "lab-basis" });
   const note = make("p", { class: "lab-says-more" });
   const live = make("p", { class: "lab-hidden", "aria-live": "polite", role: "status" });
   const hint = make("p", { class: "lab-hidden", id: hintId });
@@ -38,7 +39,7 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
   }
   label();
   root.classList.add("lab-board");
-  root.replaceChildren(lanes, total, bar, note, hint, live);
+  root.replaceChildren(lanes, total, basis, bar, note, hint, live);
 
   let state = null;
   let figures = {}; // what the latest run has found
@@ -162,6 +163,15 @@ export function mountBoard(root, { words, onPlacement = () => {}, onDevices = nu
     drawBrackets(lanes, rows);
     const bytes = pairs.reduce((sum, pair) => sum + pair.forward + pair.backward, 0);
     write(total, state.copies ? bucketsSaid() : bytes ? fill(words.total, { bytes: humanBytes(bytes, words) }) : words.nothing);
+    write(basis, state.copies ? "" : basisSaid(bytes));
+  }
+
+  /** Where the sum comes from, and what a run with this very placement has measured in its place. */
+  function basisSaid(bytes) {
+    const run = found.placed?.layers;
+    const same = run && Object.entries(last).every(([path, device]) => run[path] === device);
+    if (same && Number.isFinite(found.crossed)) return fill(words.crossed, { bytes: humanBytes(found.crossed, words) });
+    return bytes ? words.forecast : "";
   }
 
   /** How many buckets the gradients of a run with ranks travel in. */

@@ -47,14 +47,16 @@ def state(
 
 
 def measured(run: RunState) -> dict[str, Any]:
-    """What a run has found out so far: each layer's share of the layers' time, each device's busy share, and the
-    placement that it settled on."""
+    """What a run has found out so far: each layer's share of the layers' time, each device's busy share, what crossed
+    between them, and the placement that it settled on."""
     placed = run.placed
     spent = {path: sum(run.layers[path].values()) for path in (placed.layers if placed else {}) if path in run.layers}
     whole = sum(spent.values())
     busy = {name: 1 - run.shares(name).get("wait", 0.0) for name in run.device_names if run.shares(name)}
     return {
         "layers": {path: {"share": ns / whole} for path, ns in spent.items()} if whole else {},
+        # Between the devices, in the last step; what the board itself says of it is a forecast.
+        "crossed": None if run.group or run.crossing_is_forecast else run.crossing_bytes,
         "buckets": [bucket.bytes for bucket in run.buckets],
         "devices": {name: {"busy": share} for name, share in busy.items()},
         "placed": placed

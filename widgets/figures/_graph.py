@@ -66,7 +66,7 @@ def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
     hidden = {"visible": False, "showgrid": False}
     figure = theming.base(
         theme,
-        words.TITLES["placement_graph"],
+        f"{words.TITLES['placement_graph']}{_basis(state)}",
         height,
         barmode="overlay",
         hovermode="closest",
@@ -77,6 +77,17 @@ def placement_graph(state: RunState, theme: Theme = "light") -> Spec:
         yaxis={**hidden, "range": [top, -0.02]},
     )
     return {**figure, "data": boxes + edges}
+
+
+def _basis(state: RunState) -> str:
+    """What the figure's bytes are: known before the run, from shapes; and what a step moved in their place."""
+    forecast = state.forecast_bytes
+    if forecast is None or not (forecast or state.crossed_bytes):
+        return ""
+    if state.crossed_bytes is None:
+        return f" · {words.FORECAST}"
+    measured = human_bytes(state.crossed_bytes)
+    return f" · {words.FORECAST_AND_MEASURED.format(forecast=human_bytes(forecast), measured=measured)}"
 
 
 def _holding(state: RunState, device: str, copy: bool) -> str:

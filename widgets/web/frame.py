@@ -195,7 +195,8 @@ def kpis(state: RunState) -> dict[str, tuple[str, str]]:
         shown["waiting"] = (f"{idle:.0%}", of)
     crossing = state.crossing_bytes
     if crossing is not None and (state.group or not alert.several_ranks(state)):
-        of = text.GRADIENTS if state.group else text.PER_STEP if crossing else text.NOTHING_CROSSES
+        both_ways = text.FORECAST_PER_STEP if state.crossing_is_forecast else text.PER_STEP
+        of = text.GRADIENTS if state.group else both_ways if crossing else text.NOTHING_CROSSES
         shown["crossing"] = (human_bytes(crossing), of)
     return shown
 

@@ -39,6 +39,8 @@ WORDS = {
     "bytes": "bytes",
     "crossing": "{forward} forward, {back} back",
     "total": "{bytes} cross in each step, both ways.",
+    "forecast": "A forecast, by the layers' shapes.",
+    "crossed": "A forecast, by the layers' shapes. In the run's last step, {bytes} were measured.",
     "nothing": "Nothing crosses: all layers are on one device.",
     "moved": "{layers} moved to {device}.",
     "no_lane": "{layer} stays on {device}: there is no device further.",

@@ -34,6 +34,8 @@ WORDS = {
     "bytes": "字节",
     "crossing": "前向 {forward}，反向 {back}",
     "total": "每步跨设备传输 {bytes}，双向合计。",
+    "forecast": "按各层形状预测。",
+    "crossed": "按各层形状预测。本次运行的最后一步实测 {bytes}。",
     "nothing": "没有跨设备传输：所有层都在一个设备上。",
     "moved": "{layers} 已移到 {device}。",
     "no_lane": "{layer} 留在 {device}：那边没有别的设备了。",

@@ -92,7 +92,9 @@ LAYERS = "{count} layers"
 PARAMETERS = "{count:,} parameters"
 FORWARD_FLOPS = "{flops}FLOP forward"
 OUTPUT = "output {shape}, {size}"
-PER_STEP = "{size} per step"
+PER_STEP = "{size} per step, a forecast"
+FORECAST = "forecast"
+FORECAST_AND_MEASURED = "forecast, {forecast} per step; measured, {measured}"
 CROSSES = "crosses between devices"
 STAYS = "stays on its device"
 
@@ -138,7 +140,7 @@ COLUMNS = {
     "timeline": ("device", "kind", "what", "start", "takes", "bytes"),
     "memory": ("device", "in use", "peak", "capacity"),
     "memory_of_step": ("step", "peak of the step"),
-    "placement_graph": ("layer", "device", "parameters", "forward", "output", "crosses to"),
+    "placement_graph": ("layer", "device", "parameters", "forward", "output", "crosses to (forecast)"),
     "buckets": ("from step", "bucket", "bytes", "moved in", "waited before", "gradients of"),
     "traffic": ("from", "to", "what", "in the step", "times", "in the whole run", "times in all"),
 }

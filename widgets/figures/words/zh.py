@@ -90,7 +90,9 @@ LAYERS = "{count} 层"
 PARAMETERS = "{count:,} 个参数"
 FORWARD_FLOPS = "前向 {flops}FLOP"
 OUTPUT = "输出 {shape}，{size}"
-PER_STEP = "每步 {size}"
+PER_STEP = "每步 {size}（预测）"
+FORECAST = "预测"
+FORECAST_AND_MEASURED = "预测每步 {forecast}；实测 {measured}"
 CROSSES = "跨设备"
 STAYS = "留在本设备"
 
@@ -136,7 +138,7 @@ COLUMNS = {
     "timeline": ("设备", "类型", "内容", "开始", "用时", "字节"),
     "memory": ("设备", "使用中", "峰值", "容量"),
     "memory_of_step": ("步", "该步峰值"),
-    "placement_graph": ("层", "设备", "参数", "前向", "输出", "传往"),
+    "placement_graph": ("层", "设备", "参数", "前向", "输出", "传往（预测）"),
     "buckets": ("从第几步起", "桶", "字节", "传输用时", "此前等待", "包含的梯度"),
     "traffic": ("来自", "去往", "内容", "本步", "次数", "整个运行", "总次数"),
 }
