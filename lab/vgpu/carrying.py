@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch._C._distributed_c10d import (
     AllreduceCoalescedOptions,
@@ -31,6 +32,11 @@ from lab.vgpu.tensor import VGPUTensor
 
 _OF_ANY_SHAPE = dict.fromkeys(("_allgather_base_", "_reduce_scatter_base_"), ("output_tensor", "input_tensor"))
 """Collectives for which only the number of elements counts -> their arguments of which it does."""
+_KNOWN = frozenset(
+    {torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int8, torch.uint8}
+    | {torch.bool}
+)
+"""What gloo can carry."""
 
 
 class _Noted(threading.local):
@@ -69,6 +75,8 @@ def carry(func: Any, group: Any, bound: Bound, reduction: int) -> None:
     if name in _OF_ANY_SHAPE:  # to NCCL; gloo wants to see the pieces in the first dimension
         flat = {key: bound[key].view(-1) for key in _OF_ANY_SHAPE[name] if bound[key].is_contiguous()}
         bound = {**bound, **flat}
+    if reduction < 0:
+        bound = {key: _as_bytes(value) for key, value in bound.items()}
     if reduction not in (AVG, PREMUL_SUM):
         result = func(**bound)
         Work.unbox(result[-1] if isinstance(result, tuple) else result).wait()
@@ -101,6 +109,13 @@ def _scaled(value: Any, factor: Any) -> Any:
     if isinstance(value, Tensor):
         return (value * factor).to(value.dtype)
     return [_scaled(item, factor) for item in value]
+
+
+def _as_bytes(value: Any) -> Any:
+    """Numbers of a type that gloo does not know, in the same memory: they only have to get there."""
+    if isinstance(value, Tensor):
+        return value if value.dtype in _KNOWN else value.unsqueeze(-1).view(torch.uint8)
+    return [_as_bytes(item) for item in value] if isinstance(value, list) else value
 
 
 def _flat(value: Any) -> list[Tensor]:

@@ -16,7 +16,6 @@ Operators of `torch.ops.c10d` come to a tensor's `__torch_dispatch__` as every o
 and DistributedDataParallel work as they are.
 
 Private PyTorch names used here: the operators of `torch.ops.c10d`, `OpOverload._schema`, `ProcessGroup.unbox`,
-`ProcessGroup._get_backend`, `_register_backend`, `_set_default_backend` and `_device_types`,
 `torch._C._distributed_c10d.Reducer` and `Logger`, whose names in `torch.distributed` go to those here. Tried on
 torch 2.13.0.
 """
@@ -34,15 +33,14 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import Logger, Reducer
 
-from lab.errors import DeviceError
-from lab.vgpu import carrying, collectives, functional, messages, rings
+from lab.vgpu import carrying, coalescing, collectives, functional, groups, messages, rings
 from lab.vgpu.clock import Stream, VirtualClock
 from lab.vgpu.collectives import OPERATORS, UNTIMED, Bound, Call, Operator
 from lab.vgpu.observer import Collective
-from lab.vgpu.tensor import CPU, Plan, VGPUTensor, machine, thread_state
+from lab.vgpu.tensor import Plan, VGPUTensor, machine, thread_state
 from lab.vgpu.works import EndedWork
 
-BACKEND = "vgloo"
+BACKEND = groups.BACKEND
 _streams: WeakKeyDictionary[Any, WeakKeyDictionary[VirtualClock, dict[int, Stream]]] = WeakKeyDictionary()
 """The communication streams: of each process group, on each clock, by device."""
 
@@ -55,7 +53,10 @@ def register() -> None:
     """Makes `vgloo` known to torch.distributed; does nothing the second time, nor in a PyTorch without gloo."""
     if dist.is_gloo_available() and BACKEND not in dist.Backend.backend_list:
         dist.Backend.register_backend(BACKEND, _create, devices=["cpu", "vgpu"])
+        dist.Backend.backend_capability[dist.Backend.GLOO].append("vgpu")
+        groups.register()
         carrying.register()
+        coalescing.register()
         dist.Reducer = _Reducer  # type: ignore[attr-defined]
         dist.Logger = _Logger  # type: ignore[attr-defined]
 
@@ -149,19 +150,9 @@ def _group(bound: Bound) -> Any:
         DeviceError: when it was not made for virtual GPUs.
     """
     group = dist.ProcessGroup.unbox(bound["process_group"])
-    if group in _prepared:
-        return group
-    kinds = {device.type for device in group._device_types}
-    if "vgpu" not in kinds:
-        raise DeviceError(
-            f"this process group is for tensors on {' and '.join(sorted(kinds))}, not on virtual GPUs. "
-            'Make it with dist.init_process_group("cpu:gloo,vgpu:vgloo", ...).'
-        )
-    if "cpu" not in kinds:
-        backend = group._get_backend(torch.device("vgpu"))
-        group._register_backend(CPU, dist.ProcessGroup.BackendType.CUSTOM, backend)
-    group._set_default_backend(dist.ProcessGroup.BackendType.CUSTOM)  # with none, PyTorch warns when the group ends
-    _prepared.add(group)
+    if group not in _prepared:
+        groups.prepare(group)
+        _prepared.add(group)
     return group
 
 
@@ -179,6 +170,7 @@ def _collective(operator: Operator, func: Any, args: tuple[Any, ...], kwargs: di
         _schedule(operator, group, calls, stream)
     outputs = list(_tensors(args[0]))
     work = EndedWork(here.clock, device, stream.free_ns, outputs, host_waits=operator.name == "barrier")
+    coalescing.begun(group, work)
     # An operator with two results gives back what it wrote into, its first argument.
     return (args[0], work.boxed()) if len(func._schema.returns) == 2 else work.boxed()
 
@@ -212,4 +204,7 @@ def _tensors(value: Any) -> Sequence[Any]:
 
 def _message(direction: messages.Direction, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     bound, device = _bind(func, args, kwargs)
-    return messages.post(direction, func, _group(bound), bound, device, _tensors(args[0])).boxed()
+    group = _group(bound)
+    message = messages.post(direction, func, group, bound, device, _tensors(args[0]))
+    coalescing.begun(group, message)
+    return message.boxed()

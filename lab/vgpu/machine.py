@@ -53,11 +53,18 @@ class Machine:
         """Read before and after an operation, where operations are measured; in nanoseconds."""
         self.slowness = 1.0
         """How many times as long every operation takes as it would: above 1 for a device that is to be late."""
+        self.chosen = False
+        """Whether a program has chosen one of the devices, or asked for something that makes CUDA begin."""
         self._scale = 1 / profile.speed
 
     @property
     def device_count(self) -> int:
         return len(self.pools)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a program has begun to use the devices, or chosen one."""
+        return self.chosen or self.clock.host_ns > 0 or any(pool.ever_used for pool in self.pools)
 
     def check(self, index: int) -> int:
         """The index, if there is such a device.

@@ -104,6 +104,10 @@ class MemoryPool:
         self.peak = self.allocated
 
     @property
+    def ever_used(self) -> bool:
+        return self._taken > 0
+
+    @property
     def total_allocated(self) -> int:
         """All bytes that were ever taken, since `reset_totals()`."""
         return self._taken - self._taken_before

@@ -150,11 +150,13 @@ def __getattr__(name: str) -> Any:
 
 
 def init() -> None:
-    """Does nothing: `lab.vgpu.enable()` has done it."""
+    """Says that the devices are in use; `lab.vgpu.enable()` has done the rest."""
+    machine().chosen = True
 
 
 def is_initialized() -> bool:
-    return True
+    """Whether a device has been used or chosen. Until then a DeviceMesh chooses this rank's own."""
+    return machine().in_use
 
 
 def is_available() -> bool:

@@ -50,6 +50,7 @@ class DeviceProperties:
 
 def get_device_properties(device: DeviceLike = None) -> DeviceProperties:
     index, profile = index_of(device), machine().profile
+    machine().chosen = True  # as CUDA begins when it is asked
     major, minor = profile.compute_capability
     threads, shared_kib, block_kib = _LIMITS.get((major, minor), _LIMITS[_TENSOR_CORES_WITH_BF16])
     return DeviceProperties(

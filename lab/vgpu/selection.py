@@ -53,6 +53,7 @@ def select(index: int) -> None:
     """Makes it the current device of this thread."""
     if index and not _naming:
         _name_the_current_device()
+    machine().chosen = True
     thread_state.current_device = index
 
 

@@ -70,6 +70,13 @@ class EndedWork(Work):
         self._let_go()
         self.outputs = []
 
+    def settle(self) -> None:
+        """Makes sure that the numbers have arrived, and the time of its end is known; nobody has to wait for it."""
+        try:
+            self._settle()
+        finally:
+            self._let_go()
+
     def _settle(self) -> None:
         """Makes sure that the numbers have arrived."""
 
@@ -79,10 +86,7 @@ class EndedWork(Work):
 
     def wait(self, timeout: Any = None) -> bool:
         """What is issued from now on, on the device's current stream, starts when the collective has ended."""
-        try:
-            self._settle()
-        finally:
-            self._let_go()
+        self.settle()
         _join(self.clock, self.device, self.end_ns)
         if self._host_waits:
             self.clock.advance_host(self.end_ns)
@@ -95,10 +99,7 @@ class EndedWork(Work):
         self.wait()
 
     def get_future(self) -> torch.futures.Future[Any]:
-        try:
-            self._settle()
-        finally:
-            self._let_go()
+        self.settle()
         future = EndedFuture(self.clock, self.device, self.end_ns)
         future.set_result(self.outputs)
         future.join_after_backward()

@@ -135,6 +135,7 @@ class Rank:
             from lab import vgpu
 
             vgpu.enable(self._seat.world_size)
+            torch.get_device_module("vgpu").set_device(rank)
         sys.modules["__main__"] = self._module
         vars(self._module).update(
             __builtins__=builtins,
