@@ -30,7 +30,7 @@ from typing import Any
 import cloudpickle
 
 from lab.events import RankFailed
-from lab.workers import interrupts
+from lab.workers import interrupts, launch
 from lab.workers.channel import Channel
 from lab.workers.failure import from_exception
 from lab.workers.group import Seat, meet
@@ -77,6 +77,7 @@ def main(pipe: Connection, environment: dict[str, str], seat: Seat, device: str)
         device: the kind of device that the cells find as `device`: `cpu`, `cuda` or `vgpu`.
     """
     interrupts.ignore()
+    launch.may_have_children()
     faulthandler.enable()
     os.dup2(2, 1)
     os.environ.update(environment)

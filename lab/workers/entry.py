@@ -12,7 +12,7 @@ import cloudpickle
 
 from lab.events import RunFinished
 from lab.experiment import Experiment
-from lab.workers import interrupts
+from lab.workers import interrupts, launch
 from lab.workers.channel import Channel
 from lab.workers.control import Control, Heard
 from lab.workers.failure import from_exception
@@ -29,6 +29,7 @@ def main(
             is defined in a notebook cell cannot be imported here.
     """
     interrupts.ignore()
+    launch.may_have_children()
     # When a rank hangs, the parent asks it where, by a signal that works while Python is stuck in native code.
     stacks = seat.stacks_path.open("w")
     # The same file takes its stack when a native library ends the process.
@@ -63,5 +64,6 @@ def main(
         # knows when all are done, ends them.
         signal.pause()
     pipe.close()
+    launch.end_children()
     # Everything has been said. Leaving at once spares the half second in which PyTorch takes itself down.
     os._exit(0)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from lab.errors import LabError
 from lab.events import RankFailed, Span
+from lab.workers.advice import advice as way_out
 
 
 class NotFiniteLossError(LabError):
@@ -20,22 +21,6 @@ class NotFiniteGradientError(LabError):
 
 class UnusedParametersError(LabError):
     """Parameters that are to be trained take no part in a rank's loss."""
-
-
-_ADVICE = (
-    ("out of memory", "Use a smaller batch, put some layers on another device, or give the device more memory."),
-    (
-        "Expected more than 1 value per channel",
-        "Batch norm needs more than one sample in each part of a batch: use fewer devices or microbatches, or a batch "
-        "size that leaves no short last batch.",
-    ),
-    ("does not require grad", "The loss depends on no parameter that is trained: give one requires_grad=True."),
-    (
-        "No space left on device",
-        "A disk is full: free some space, or name folders with room in TMPDIR and PARALLEL_LAB_CACHE.",
-    ),
-    ("invalid device ordinal", "Name only devices of the Experiment; parallel-lab devices lists what is here."),
-)
 
 
 _MIXED_DEVICES = "Expected all tensors to be on the same device"
@@ -56,7 +41,7 @@ def from_exception(
     cause = text if isinstance(error, LabError) else f"{name}: {text}" if text else name
     if isinstance(error, KeyboardInterrupt):
         cause = f"rank {rank} was interrupted ({name})"
-    advice = next((advice for sign, advice in _ADVICE if sign in text), "")
+    advice = way_out(text)
     if _MIXED_DEVICES in text:
         advice = _MIXED_ADVICE[transfers]
     if isinstance(error, NotFiniteLossError | NotFiniteGradientError):

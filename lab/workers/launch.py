@@ -12,6 +12,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import psutil
+
 from lab import streams
 from lab.errors import LabError
 from lab.workers import interrupts
@@ -33,6 +35,8 @@ A training step frees what the next one needs again. The C library (glibc) gives
 keeps it, as it happens to lie; given back, the next step takes it page by page (ResNet-18: 5,000 to 9,000 page faults a
 step, a tenth of its time). A worker keeps it."""
 
+WORKER = "parallel-lab-worker"
+"""The name of every worker's process."""
 _lock = threading.Lock()
 
 
@@ -44,9 +48,15 @@ class Worker:
     pipe: Connection
 
     def kill(self) -> None:
-        """Ends it at once; does nothing when it has ended."""
+        """Ends it at once, with what it has started; does nothing when it has ended."""
+        children = []
+        with contextlib.suppress(ValueError, psutil.Error):
+            children = psutil.Process(self.process.pid).children(recursive=True)
         with contextlib.suppress(ValueError):
             self.process.kill()
+        for child in children:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
 
     def close(self) -> None:
         """Waits for its end, and frees what the parent holds of it."""
@@ -99,7 +109,7 @@ def launch(target: Callable[..., None], *arguments: object) -> Worker:
         mp = context()
         ours, theirs = mp.Pipe()
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        process = mp.Process(target=target, args=(theirs, environment, *arguments), daemon=True)
+        process = mp.Process(target=target, args=(theirs, environment, *arguments), name=WORKER, daemon=True)
         try:
             process.start()
         except BaseException:
@@ -110,13 +120,25 @@ def launch(target: Callable[..., None], *arguments: object) -> Worker:
     return Worker(process, ours)
 
 
+def may_have_children() -> None:
+    """Lets a worker start processes of its own, as a DataLoader does. It is a daemon for its parent only, which ends it
+    when it ends itself."""
+    multiprocessing.current_process().daemon = False
+
+
+def end_children() -> None:
+    """Ends what a worker has started, before it ends itself."""
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
 def refuse_in_worker() -> None:
     """Raises LabError in a process that is itself a worker, or on the way to become one.
 
     While a new process imports the script, multiprocessing marks it with `_inheriting` (its own check does the same).
     """
     this = multiprocessing.current_process()
-    if getattr(this, "_inheriting", False) or (multiprocessing.parent_process() is not None and this.daemon):
+    if getattr(this, "_inheriting", False) or this.name == WORKER:
         raise LabError(
             "a worker process imported your script, and the script started a run. Put the start under a guard:\n\n"
             '    if __name__ == "__main__":\n        run = lab.start(experiment)'
