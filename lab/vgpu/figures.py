@@ -69,7 +69,9 @@ def memory_stats(device: DeviceLike = None) -> dict[str, int]:
     }
     kinds = ("allocated_bytes", "active_bytes", "requested_bytes", "reserved_bytes")
     stats = {f"{kind}.all.{name}": value for kind in kinds for name, value in figures.items()}
-    return {**stats, "num_alloc_retries": 0, "num_ooms": pool.ooms}
+    # Nothing is ever split, tried again or waited for.
+    stats |= {f"inactive_split_bytes.all.{name}": 0 for name in figures}
+    return {**stats, "num_alloc_retries": 0, "num_ooms": pool.ooms, "num_sync_all_streams": 0}
 
 
 def memory_stats_as_nested_dict(device: DeviceLike = None) -> dict[str, Any]:

@@ -104,3 +104,5 @@ def register() -> None:
     """Makes `import torch.vgpu.amp` possible; to be called when `torch.vgpu` is there."""
     for name, found in SUBMODULES.items():
         sys.modules[f"torch.vgpu.{name}"] = found
+    for name in ("autocast_mode", "grad_scaler"):  # from which old programs import
+        sys.modules[f"torch.vgpu.amp.{name}"] = amp

@@ -191,6 +191,11 @@ def test_mixed_precision_by_its_older_names():
     assert weight.tolist() == [[-3.0, -3.0], [-3.0, -3.0]]
 
 
+def test_old_programs_import_from_deep_inside():
+    assert importlib.import_module("torch.vgpu.amp.grad_scaler").GradScaler is torch.vgpu.amp.GradScaler
+    assert importlib.import_module("torch.vgpu.amp.autocast_mode").autocast is torch.vgpu.amp.autocast
+
+
 def test_a_function_of_ones_own_says_its_dtype():
     class Doubled(torch.autograd.Function):
         @staticmethod
