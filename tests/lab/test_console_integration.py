@@ -172,6 +172,7 @@ def test_ranks_that_there_are_not(console: Console) -> None:
 
 def test_virtual_gpus_train_with_ddp(no_leaks: None) -> None:
     with Console(2, "vgpu") as console:
+        here = console.run("import torch; torch.ones(1, device='vgpu').device.index, torch.vgpu.current_device()")
         outcome = console.run(
             "import torch\n"
             "from torch.nn.parallel import DistributedDataParallel as DDP\n"
@@ -182,6 +183,7 @@ def test_virtual_gpus_train_with_ddp(no_leaks: None) -> None:
             "grad = net.module.weight.grad\n"
             "device, grad.device.type, [round(value, 6) for value in grad.cpu().flatten().tolist()]"
         )
+    assert values(here) == {0: "(0, 0)", 1: "(1, 1)"}  # without an index, a rank's own is meant
     shown = values(outcome)
     assert shown[0] is not None
     assert shown[0].startswith("('vgpu:0', 'vgpu', [")

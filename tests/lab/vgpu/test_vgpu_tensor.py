@@ -274,6 +274,26 @@ def test_there_and_back():
     assert on(0, 0.0, 0.0).copy_(on(1, 3.0, 4.0)).tolist() == [3.0, 4.0]
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(
+    ("move", "device", "dtype"),
+    [
+        (lambda x: x.to("vgpu:1"), "vgpu:1", torch.float32),
+        (lambda x: x.to("cpu"), "cpu", torch.float32),
+        (lambda x: x.to("vgpu:1", torch.float64), "vgpu:1", torch.float64),
+        (lambda x: x.to(torch.ones(1, dtype=torch.int64, device="vgpu:1")), "vgpu:1", torch.int64),
+        (lambda x: x.to(torch.ones(1)), "cpu", torch.float32),
+        (lambda x: x.type_as(torch.ones(1, dtype=torch.float64, device="vgpu:1")), "vgpu:1", torch.float64),
+        (lambda x: x.cpu().to(x), "vgpu:0", torch.float32),
+    ],
+)  # fmt: skip
+def test_tensors_move_where_autograd_is_off(mode: Any, move: Callable[[Tensor], Tensor], device: str, dtype: Any):
+    with mode():
+        moved = move(on(0, 1.0, 2.0))
+        assert (moved.device, moved.dtype) == (torch.device(device), dtype)
+        assert (moved + 1).tolist() == [2.0, 3.0]
+
+
 def test_a_copy_shares_nothing():
     x = torch.zeros(2)
     y = x.to("vgpu:0")
