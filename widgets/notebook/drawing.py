@@ -21,7 +21,8 @@ import traitlets
 
 from widgets import figures, plain
 from widgets.figures import CurveSet, Spec, Table
-from widgets.notebook import plotly_bundle, text
+from widgets.notebook import plotly_bundle, staying, text
+from widgets.notebook.staying import Stays
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _STATIC = Path(__file__).parent / "static"
 
 
-class Drawing(anywidget.AnyWidget):
+class Drawing(Stays, anywidget.AnyWidget):
     """A figure that the front end draws in its own theme. What is drawn is for subclasses to say."""
 
     _esm = _STATIC / "view.js"
@@ -47,11 +48,14 @@ class Drawing(anywidget.AnyWidget):
     """For a timeline: the step that is shown; None follows the run."""
     bundle = traitlets.Unicode().tag(sync=True)
     words = traitlets.Dict(text.VIEW).tag(sync=True)
+    picture = traitlets.Unicode("").tag(sync=True)
+    """Set by the front end: what it has drawn, as a PNG in a data address."""
 
     def __init__(self, **settings: Any) -> None:
         self._guard = threading.RLock()
         super().__init__(bundle=plotly_bundle.model_id(), **settings)
         self.observe(lambda change: self.refresh(everything=True), ["theme", "numbers", "step"])
+        self.observe(lambda change: self.keep_still(), "picture")
 
     def refresh(self, everything: bool = False) -> None:
         """Draws what is new."""
@@ -92,6 +96,9 @@ class Drawing(anywidget.AnyWidget):
             return None
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         return {**data, "text/html": self._html()}, metadata
+
+    def still(self) -> str:
+        return staying.image(self.picture, self._title_and_table()[0])
 
     def _html(self) -> str:
         """The numbers behind the figure."""

@@ -26,9 +26,11 @@ from widgets.figures import clock_name, clock_time, duration, human_bytes, smoot
 from widgets.notebook import cells, text, views
 from widgets.notebook.alerts import Alert
 from widgets.notebook.controls import Controls
+from widgets.notebook.drawing import Drawing
 from widgets.notebook.follow import Run, ThrownAway, end, follow, unfollow
 from widgets.notebook.insight import InsightView
 from widgets.notebook.rank_log import RankLog
+from widgets.notebook.staying import Stays
 
 VIEWS: dict[str, Callable[[], Any]] = {
     "loss": views.LossView,
@@ -46,7 +48,7 @@ MEASURED_SECONDS = 1.0
 FIRST_VIEWS = ("loss", "timeline", "graph", "memory")
 
 
-class LabPanel(ThrownAway, VBox):
+class LabPanel(ThrownAway, Stays, VBox):
     """A panel for any strategy.
 
     Args:
@@ -91,6 +93,8 @@ class LabPanel(ThrownAway, VBox):
         )
         bar = HBox([*self.buttons.values(), self.progress], layout=Layout(align_items="center", flex_flow="row wrap"))
         super().__init__([self.controls, bar, self.alert, self.status, figures, self.insight, code])
+        for view in self._drawings():
+            view.observe(lambda change: self.keep_still(), "picture")
         self.controls.on_change(self._show_code)
         self._show_code()
         self.refresh(everything=True)
@@ -141,6 +145,14 @@ class LabPanel(ThrownAway, VBox):
             raise LabError(text.NOT_STARTED)
         run.wait()
         return run
+
+    def still(self) -> str:
+        """The figures' pictures, below what the panel says of its run."""
+        pictures = "".join(view.still() for view in self._drawings())
+        return f"<p>{self.status.value}</p>{pictures}{self.insight.value}" if pictures else ""
+
+    def _drawings(self) -> list[Drawing]:
+        return [view for view in self.views.values() if isinstance(view, Drawing)]
 
     def close(self) -> None:
         """Stops the run, and takes the panel and its figures from the screen."""

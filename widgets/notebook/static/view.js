@@ -1,5 +1,6 @@
 // A figure that Python describes and Plotly draws, in place: nothing is ever mounted anew.
 const config = { displayModeBar: false, displaylogo: false, responsive: false, doubleClick: "reset" };
+const QUIET_MS = 2000; // longer than between two drawings of a run that goes on
 
 // Plotly comes from a hidden model, once for all views of the page.
 function plotly(model) {
@@ -81,6 +82,16 @@ async function render({ model, el }) {
     plot.textContent = `${model.get("words").no_plotly} (${error})`;
     return;
   }
+  // Once it stands still, a picture of it goes to Python, for a notebook that is opened when Python is gone.
+  let quiet = 0;
+  const keep = async () => {
+    if (!plot.offsetWidth) return;
+    const size = { width: plot.offsetWidth, height: plot.offsetHeight };
+    const picture = await Plotly.toImage(plot, { format: "png", ...size });
+    if (picture === model.get("picture")) return;
+    model.set("picture", picture);
+    model.save_changes();
+  };
   let queued = 0;
   const draw = () => {
     queued = 0;
@@ -93,6 +104,8 @@ async function render({ model, el }) {
     steps.hidden = figure.steps.length < 2;
     steps.dataset.steps = JSON.stringify(figure.steps);
     if (figure.table) tabulate(box, figure.table);
+    clearTimeout(quiet);
+    quiet = setTimeout(keep, QUIET_MS);
   };
   // Several changes between two frames are one drawing; a hidden tab gets no frames and draws nothing.
   const ask = () => {
@@ -120,6 +133,7 @@ async function render({ model, el }) {
   ask();
   return () => {
     cancelAnimationFrame(queued);
+    clearTimeout(quiet);
     themes.disconnect();
     sizes.disconnect();
     model.off("change:figure", ask);
