@@ -10,6 +10,7 @@ with Console(2) as console:
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pickle
 import threading
 import time
@@ -24,6 +25,7 @@ import cloudpickle
 from lab.errors import LabError, listed
 from lab.events import RankFailed
 from lab.workers import console_rank, launch
+from lab.workers.absence import Where, explain, of_failure
 from lab.workers.console_rank import Cut, Ended, Said
 from lab.workers.diagnosis import Evidence, diagnose, is_communication
 from lab.workers.folder import Folder
@@ -40,6 +42,8 @@ INTERRUPT_SECONDS = 0.5
 """How long a rank may take to stop where Python can stop it; then its connections are cut."""
 KILL_SECONDS = 4.0
 """How long it may take altogether."""
+WHERE_SECONDS = 0.5
+"""How long ranks may take to say where they are."""
 _POLL_SECONDS = 0.05
 
 
@@ -53,6 +57,8 @@ class Outcome:
     """Why it failed, the root cause first."""
     interrupted: bool = False
     timed_out: bool = False
+    absent: RankFailed | None = None
+    """For which rank the others waited when the cell was interrupted or took too long."""
     connected_anew: bool = False
     """True when the ranks had to connect again: what was made with the old group (a DDP net) has to be made again."""
 
@@ -204,7 +210,7 @@ class Console:
         outcome = collection.outcome()
         if collection.dead or collection.deaf:
             self.close()
-        elif collection.cut or any(is_communication(failure) for failure in outcome.failures):
+        elif collection.cut or collection.lost:
             self._join()
             outcome.connected_anew = True
         return outcome
@@ -233,12 +239,24 @@ class _Collection:
         self._deadline = self._began + timeout if timeout is not None else None
         self._failed_at: float | None = None
         self._interrupted_at: float | None = None
+        self._ranks = tuple(ranks)
+        self._where: dict[int, Where] = {}
+        self._asked_at: float | None = None
+        """When the ranks were asked where they are, because one has waited in vain."""
+        self._let_go = False
+        """Whether a rank that did not come was told to stop."""
 
     def outcome(self) -> Outcome:
         while self._running:
             self._turn()
+        absent = self._absent()
+        if self._outcome.interrupted or self._outcome.timed_out:
+            self._outcome.absent = absent
         if self._reports or self.dead:
             self._outcome.failures = self._diagnosed()
+        if absent is not None and self._outcome.failures:
+            others = [each for each in self._outcome.failures if each.rank != absent.rank]
+            self._outcome.failures = [absent, *(dataclasses.replace(each, primary=False) for each in others)]
         self._outcome.ended = dict(sorted(self._outcome.ended.items()))
         return self._outcome
 
@@ -251,6 +269,7 @@ class _Collection:
                 self._give_up()
             else:
                 self._outcome.interrupted = True
+                self._ask()
                 self._interrupt()
 
     def _read(self) -> None:
@@ -269,16 +288,20 @@ class _Collection:
             for message in batch:
                 self._take(message)
 
-    def _take(self, message: Said | Ended | Cut) -> None:
+    def _take(self, message: Said | Ended | Cut | Where) -> None:
         match message:
             case Said() if message.cell == self._cell:
                 self._hear(message)
+            case Where() if message.cell == self._cell:
+                self._where[message.rank] = message
             case Ended() if message.cell == self._cell:
                 self._running.discard(message.rank)
                 self._outcome.ended[message.rank] = message
                 if message.failure is not None:
                     self._reports[message.rank] = message.failure
                     self._failed()
+                    if is_communication(message.failure) and self._asked_at is None:
+                        self._ask()
 
     def _failed(self) -> None:
         if self._failed_at is None:
@@ -294,9 +317,47 @@ class _Collection:
                 self._give_up()
         elif self._deadline is not None and now > self._deadline:
             self._outcome.timed_out = True
+            self._ask()
             self._interrupt()
+        elif self._asked_at is not None and not self._let_go and now - self._asked_at > WHERE_SECONDS:
+            # What the others waited for in vain is of no use to them any more.
+            self._let_go = True
+            for rank, where in self._where.items():
+                if rank in self._running and not where.collective:
+                    self._console._send(rank, ("interrupt",))
         elif self._failed_at is not None and not self.cut and now - self._failed_at > GRACE_SECONDS:
             self._cut(self._reports)
+
+    def _ask(self) -> None:
+        """Has the ranks that go on say where they are."""
+        self._asked_at = time.monotonic()
+        for rank in self._running:
+            self._console._send(rank, ("where", self._cell))
+
+    @property
+    def lost(self) -> dict[int, str]:
+        """Rank -> the collective in which it lost the others."""
+        return {rank: of_failure(failure) for rank, failure in self._reports.items() if is_communication(failure)}
+
+    def _absent(self) -> RankFailed | None:
+        """The rank that did not come to where the others waited."""
+        if self._asked_at is None or self.dead:
+            return None
+        lost = self.lost
+        if len(lost) < len(self._reports):
+            return None  # a rank says itself what went wrong
+        running = {rank: where for rank, where in self._where.items() if rank not in lost or not where.collective}
+        waited = {rank: name for rank, name in lost.items() if rank not in running}
+        over = [
+            rank
+            for rank, ended in self._outcome.ended.items()
+            if ended.failure is None and not ended.interrupted and rank not in running
+        ]
+        found = explain(self._ranks, running, waited, over)
+        if found is None:
+            return None
+        stack = self._where[found.rank].stack if found.rank in self._where else ""
+        return dataclasses.replace(found, traceback=stack)
 
     def _interrupt(self) -> None:
         self._interrupted_at = time.monotonic()

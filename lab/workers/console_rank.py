@@ -30,7 +30,7 @@ from typing import Any
 import cloudpickle
 
 from lab.events import RankFailed
-from lab.workers import interrupts, launch
+from lab.workers import absence, interrupts, launch
 from lab.workers.channel import Channel
 from lab.workers.failure import from_exception
 from lab.workers.group import Seat, meet
@@ -104,6 +104,10 @@ class Rank:
                 self._stop = True
                 if hasattr(signal, "SIGUSR2") and self._main.ident is not None:
                     signal.pthread_kill(self._main.ident, signal.SIGUSR2)
+            case ("where", cell):
+                frame = sys._current_frames().get(self._main.ident or 0)
+                if self._executing:
+                    self._channel.emit([absence.look(self._seat.rank, cell, self._filename(cell), frame)])
             case ("cut",):
                 cut_connections()
                 self._channel.emit([Cut(self._seat.rank)])
@@ -179,7 +183,7 @@ class Rank:
 
     def _run(self, cell: int, source: str) -> Ended:
         rank = self._seat.rank
-        filename = f"<cell {cell} on rank {rank}>"
+        filename = self._filename(cell)
         # So that a traceback can show the cell's lines.
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         failure, value, interrupted = None, None, False
@@ -194,6 +198,10 @@ class Rank:
             finally:
                 self._executing = False
         return Ended(rank, cell, value, failure, interrupted)
+
+    def _filename(self, cell: int) -> str:
+        """Under which a traceback names the cell."""
+        return f"<cell {cell} on rank {self._seat.rank}>"
 
     def _execute(self, source: str, filename: str) -> str | None:
         """Runs the cell; what its last line gives, if that is an expression without a semicolon."""

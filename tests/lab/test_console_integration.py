@@ -188,3 +188,40 @@ def test_virtual_gpus_train_with_ddp(no_leaks: None) -> None:
     assert shown[0] is not None
     assert shown[0].startswith("('vgpu:0', 'vgpu', [")
     assert shown[1] == shown[0].replace("vgpu:0", "vgpu:1")  # both have the same mean of their gradients
+
+
+ABSENT = [
+    ("if rank == 0: time.sleep(60)\ndist.all_reduce(x)", 0, "in line 1 of the cell (if rank == 0: time.sleep(60))"),
+    ("for _ in range(2 + (rank == 2)): dist.all_reduce(x)", 2, "called a collective more than the others"),
+    ("for _ in range(3 - (rank == 1)): dist.all_reduce(x)", 1, "it is at the end of the cell"),
+    ("if rank == 1:\n    while True: pass\ndist.all_reduce(x)", 1, "in line 2 of the cell (while True: pass)"),
+]
+
+
+@pytest.mark.parametrize("device", ["cpu", "vgpu"])
+def test_the_rank_that_does_not_come_is_named_and_the_others_are_not(device: str, no_leaks: None) -> None:
+    # gloo gives up ten seconds after the seat's time
+    with Console(3, device, wait_seconds=-8) as console:  # type: ignore[arg-type]
+        for source, rank, words in ABSENT:
+            console.run("import time, torch, torch.distributed as dist; x = torch.ones(1, device=device)")
+            outcome = console.run(source)
+            first = outcome.failures[0]
+            assert (first.rank, first.primary) == (rank, True), outcome.failures
+            assert words in first.cause
+            assert outcome.connected_anew
+        values(console.run("dist.all_reduce(x)"))
+
+
+def test_a_time_out_and_an_interrupt_say_who_did_not_come(console: Console) -> None:
+    source = "if rank == 2: time.sleep(60)\ndist.all_reduce(torch.ones(1))"
+    outcome = console.run(source, timeout=1.0)
+    assert outcome.timed_out
+    assert outcome.absent is not None
+    assert outcome.absent.rank == 2
+    assert "ranks 0 and 1 wait for it in all_reduce" in outcome.absent.cause
+    interrupt_after(1.0)
+    outcome = console.run(source)
+    assert outcome.interrupted
+    assert outcome.absent is not None
+    assert outcome.absent.rank == 2
+    assert console.run("time.sleep(60)", timeout=0.5).absent is None

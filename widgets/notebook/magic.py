@@ -156,9 +156,11 @@ class Ranks:
         if ended_group:
             self._show(f"{ended_group} %ranks restart starts others.")
         if outcome.interrupted:
-            raise Interrupted("the cell was interrupted on every rank")
+            why = f": {outcome.absent.cause}" if outcome.absent is not None else ""
+            raise Interrupted(f"the cell was interrupted on every rank{why}")
         if outcome.timed_out:
-            raise RanksError(f"the cell took longer than {timeout:g} s, and was interrupted on every rank")
+            why = f": {outcome.absent.cause}" if outcome.absent is not None else ""
+            raise RanksError(f"the cell took longer than {timeout:g} s, and was interrupted on every rank{why}")
         if error is not None:
             raise error
 
