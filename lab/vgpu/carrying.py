@@ -21,6 +21,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import (
     AllreduceCoalescedOptions,
     AllreduceOptions,
+    BroadcastOptions,
     ReduceOp,
     ReduceOptions,
     ReduceScatterOptions,
@@ -77,6 +78,12 @@ def carry(func: Any, group: Any, bound: Bound, reduction: int) -> None:
         bound = {**bound, **flat}
     if reduction < 0:
         bound = {key: _as_bytes(value) for key, value in bound.items()}
+    if name == "alltoall_":
+        _exchange(group, bound)
+        return
+    if name == "allgather_" and len({place.numel() for place in _flat(bound["output_tensors"])}) > 1:
+        _gather_uneven(group, bound)
+        return
     if reduction not in (AVG, PREMUL_SUM):
         result = func(**bound)
         Work.unbox(result[-1] if isinstance(result, tuple) else result).wait()
@@ -93,6 +100,27 @@ def carry(func: Any, group: Any, bound: Bound, reduction: int) -> None:
         if reduction == AVG and keeps:
             whole = not (result.is_floating_point() or result.is_complex())
             result.div_(group.size(), rounding_mode="trunc" if whole else None)
+
+
+def _exchange(group: Any, bound: Bound) -> None:
+    """All-to-all of lists of tensors, whose pieces may differ in size; gloo has that for one tensor."""
+    given, places = bound["input_tensors"], bound["output_tensors"]
+    received = places[0].new_empty(sum(place.numel() for place in places))
+    sizes = [[tensor.numel() for tensor in tensors] for tensors in (places, given)]
+    group.alltoall_base(received, torch.cat([tensor.reshape(-1) for tensor in given]), *sizes).wait()
+    for place, piece in zip(places, received.split(sizes[0]), strict=True):
+        place.copy_(piece.view_as(place))
+
+
+def _gather_uneven(group: Any, bound: Bound) -> None:
+    """All-gather of pieces that differ in size: a broadcast from each rank, as NCCL does it."""
+    (places,), (given,) = bound["output_tensors"], bound["input_tensors"]
+    places[group.rank()].copy_(given.view_as(places[group.rank()]))
+    for rank, place in enumerate(places):
+        options = BroadcastOptions()
+        options.rootRank = rank
+        if place.numel():
+            group.broadcast([place], options).wait()
 
 
 def _factor() -> Any:

@@ -109,7 +109,7 @@ def describe(operator: Operator, bound: Bound, device: int, ready_ns: int) -> Ca
     )
 
 
-def agree(group: Any, own: Call, operator: Operator, timeout_ms: int) -> list[Call]:
+def agree(group: Any, own: Call, operator: Operator, bound: Bound) -> list[Call]:
     """Every rank's call, by rank; waits until all have come.
 
     Raises:
@@ -119,13 +119,15 @@ def agree(group: Any, own: Call, operator: Operator, timeout_ms: int) -> list[Ca
     if group.size() == 1:
         return [own]
     options = AllgatherOptions()
+    timeout_ms = bound.get("timeout", -1)
     if timeout_ms > 0:
         options.timeout = timedelta(milliseconds=timeout_ms)
     mine = torch.tensor(astuple(own))
     everyone = torch.empty(group.size(), len(mine), dtype=torch.int64)
     group._allgather_base(everyone.view(-1), mine, options).wait()
     calls = [Call(*row) for row in everyone.tolist()]
-    if any(_compared(call, operator) != _compared(own, operator) for call in calls):
+    differ = any(_compared(call, operator) != _compared(own, operator) for call in calls)
+    if differ and not _of_uneven_pieces(group, bound, calls):
         ranks = dist.get_process_group_ranks(group)
         said = "; ".join(f"rank {rank} calls {call}" for rank, call in zip(ranks, calls, strict=True))
         raise RuntimeError(
@@ -134,6 +136,20 @@ def agree(group: Any, own: Call, operator: Operator, timeout_ms: int) -> list[Ca
         )
     _check_devices(group, calls)
     return calls
+
+
+def _of_uneven_pieces(group: Any, bound: Bound, calls: Sequence[Call]) -> bool:
+    """Whether it is an all-gather into a list, of pieces that differ in size, for which every rank has room. NCCL has
+    that, too. All ranks ask each other, or none does, for all have the same calls.
+    """
+    kinds = {(_NAMES[call.operator], call.dtype) for call in calls}
+    if len(kinds) > 1 or kinds.pop()[0] != "all_gather":
+        return False
+    places = bound.get("output_tensors", [[]])[0]
+    fits = [place.numel() for place in places] == [call.numbers for call in calls]
+    everyone = torch.empty(len(calls), dtype=torch.int64)
+    group._allgather_base(everyone, torch.tensor([fits], dtype=torch.int64), AllgatherOptions()).wait()
+    return bool(everyone.all())
 
 
 def _compared(call: Call, operator: Operator) -> tuple[int, ...]:

@@ -163,7 +163,7 @@ def _collective(operator: Operator, func: Any, args: tuple[Any, ...], kwargs: di
     stream = _communication_stream(group, here.clock, device)
     ready_ns = max(here.clock.issue(device), stream.free_ns) if here.timing else UNTIMED
     own = collectives.describe(operator, bound, device, ready_ns)
-    calls = collectives.agree(group, own, operator, bound.get("timeout", -1))
+    calls = collectives.agree(group, own, operator, bound)
     if operator.name != "barrier":  # which that was already
         carrying.carry(func, group, bound, own.reduction)
     if here.timing:

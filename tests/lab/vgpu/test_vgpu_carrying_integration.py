@@ -170,8 +170,25 @@ def moved(rank):
     return wrong
 
 
+def uneven(rank):
+    """Pieces that differ in size: rank r's number is r, and it gives r of them to everyone, or 1 + r + s to s."""
+    device = f"vgpu:{rank}"
+    places = [torch.empty(one, device=device) for one in range(RANKS)]
+    dist.all_gather(places, torch.full((rank,), float(rank), device=device))
+    gathered = [place.tolist() for place in places]
+    places = [torch.empty(1 + rank + other, device=device) for other in range(RANKS)]
+    dist.all_to_all(places, [torch.full((1 + rank + other,), float(rank), device=device) for other in range(RANKS)])
+    said = ""
+    try:  # one rank has no room for the last piece
+        room = [torch.empty(one + (rank != 1), device=device) for one in range(RANKS)]
+        dist.all_gather(room, torch.full((rank + 1,), float(rank), device=device))
+    except RuntimeError as error:
+        said = str(error)
+    return gathered, [place.tolist() for place in places], said
+
+
 def factors_and_types(rank):
-    return other_factors(rank), moved(rank)
+    return other_factors(rank), moved(rank), uneven(rank)
 
 
 def test_every_reduction(tmp_path):
@@ -179,7 +196,11 @@ def test_every_reduction(tmp_path):
 
 
 def test_factors_and_types_that_only_travel(tmp_path):
-    for (sums, words), wrong in run_ranks(RANKS, factors_and_types, tmp_path):
+    for rank, found in enumerate(run_ranks(RANKS, factors_and_types, tmp_path)):
+        (sums, words), wrong, (gathered, exchanged, refused) = found
+        assert gathered == [[], [1.0], [2.0] * 2]
+        assert exchanged == [[float(other)] * (1 + rank + other) for other in range(RANKS)]
+        assert "rank 2 calls all_gather of 3 float32 numbers" in refused
         assert sums == [0.5 * (1 + 2 + 3)] * 2
         assert "the factor of this PREMUL_SUM is not known" in words
         assert wrong == []
