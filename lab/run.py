@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from lab import readiness
+from lab import readiness, shells
 from lab.backlog import Backlog
 from lab.errors import ExperimentError, Problem, RunError
 from lab.events import DeviceTotals, Event, Paused, RankFailed, RunFinished
@@ -68,7 +68,10 @@ def start(experiment: Experiment, net: nn.Module | Callable[[], nn.Module] | Non
 
     Raises:
         ExperimentError: with every problem, before anything starts.
+
+    In a notebook, a run whose name a later cell gives to another run is stopped.
     """
+    shells.watch()
     return Run(readiness.check(experiment.explicit(), net), net)
 
 
