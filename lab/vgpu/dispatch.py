@@ -66,7 +66,7 @@ class _Unwrapper:
         return plain
 
     def __call__(self, value: Any) -> Any:
-        if type(value) is VGPUTensor:
+        if isinstance(value, VGPUTensor):
             if value._index != self.index:
                 if self.index >= 0:
                     self._refuse(f"vgpu:{self.index}", value.device)
@@ -139,7 +139,7 @@ def compute_instantly(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 def view(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Runs an operation whose results are views of its first argument, the only tensor that it takes."""
     source = args[0]
-    if type(source) is not VGPUTensor:
+    if not isinstance(source, VGPUTensor):
         return compute_instantly(func, args, kwargs)
     result = func(source._data, *args[1:], **kwargs)
     if isinstance(result, torch.Tensor):

@@ -1,11 +1,14 @@
 """Modules keep their parameters when they go to a virtual GPU or leave one, as they do between the CPU and CUDA.
 
-`Module.to` changes a parameter in place, so that the optimizer's and tied ones follow. Where one of the two places is a
-virtual GPU, the class of the tensor changes, and PyTorch swaps the two tensors instead; but it refuses when a graph
-still holds the parameter. On CUDA such a move works, and only a backward through the old graph does not. So it is here.
-`parameter.data = tensor`, by which people move parameters themselves, swaps in the same way.
+`Module.to` changes a parameter in place, so that the optimizer's and tied ones follow, and hooks and attributes stay.
+Where one of the two places is a virtual GPU, the class of the tensor changes, which PyTorch refuses to do in place. So
+the object here gets another tensor of C++'s, and what hung on the old one is hung on the new one. On CUDA such a move
+works while a graph still holds the parameter, and only a backward through the old graph does not; so it is here.
+`parameter.data = tensor`, by which people move parameters themselves, does the same.
 
-Private PyTorch names used here: `nn.Module._apply`, `torch._C._swap_tensor_impl`. Tried on torch 2.13.0.
+Private PyTorch names used here: `nn.Module._apply`, `torch._C._swap_tensor_impl`, `torch._C.TensorBase`,
+`Tensor._backward_hooks`, `Tensor._post_accumulate_grad_hooks`, `Tensor._version`,
+`torch._C._autograd._unsafe_set_version_counter`. Tried on torch 2.13.0.
 """
 
 from __future__ import annotations
@@ -22,12 +25,14 @@ from lab.vgpu.tensor import VGPUTensor
 
 
 def register() -> None:
-    """From now on, every module and parameter moves so."""
-    setattr(nn.Parameter, "data", property(_get_data, _set_data))  # noqa: B010 - mypy knows `data` as an attribute
+    """From now on, every module, parameter and tensor moves so."""
+    plain: Any = torch._C.TensorBase.data
+    setattr(Tensor, "data", property(plain.__get__, _set_data))  # noqa: B010 - mypy knows `data` as an attribute
     users: Any
     for users in (torch.nn.modules.module, torch.nn.utils.parametrize):
         users.is_traceable_wrapper_subclass = _is_swapped(users.is_traceable_wrapper_subclass)
     nn.Module._apply = _keeping_parameters(nn.Module._apply)  # type: ignore[method-assign]
+    nn.Parameter.__new__ = _keeping_class(nn.Parameter.__new__)  # type: ignore[method-assign]
     torch.utils.swap_tensors = _swapping(torch.utils.swap_tensors)
     UninitializedTensorMixin.materialize = _materialize
 
@@ -40,21 +45,45 @@ def _is_swapped(is_wrapper: Callable[[Any], bool]) -> Callable[[Any], bool]:
 def _keeping_parameters(apply: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(apply)
     def _apply(self: nn.Module, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        if any(isinstance(t, UninitializedTensorMixin) for t in (*self._parameters.values(), *self._buffers.values())):
-            fn = _noting_device(fn)
-        swaps = torch.__future__.get_swap_module_params_on_conversion()
-        if swaps or not any(isinstance(parameter, VGPUTensor) for parameter in self._parameters.values()):
-            return apply(self, fn, recurse)
         if recurse:
             for module in self.children():
                 module._apply(fn)
-        torch.__future__.set_swap_module_params_on_conversion(True)
+        if any(isinstance(t, UninitializedTensorMixin) for t in (*self._parameters.values(), *self._buffers.values())):
+            return apply(self, _noting_device(fn), recurse=False)
+        mine = {key: parameter for key, parameter in self._parameters.items() if parameter is not None}
+        with torch.no_grad():
+            applied = {key: fn(parameter) for key, parameter in mine.items()}
+        moved = {key: p for key, p in mine.items() if isinstance(p, VGPUTensor) or isinstance(applied[key], VGPUTensor)}
+        rest = {id(parameter): applied[key] for key, parameter in mine.items() if key not in moved}
         try:
-            return apply(self, fn, recurse=False)
+            for key, parameter in moved.items():
+                self._parameters[key] = None  # which PyTorch's own passes over
+                moved[key] = _move(parameter, applied.pop(key), fn)
+            return apply(self, lambda tensor: rest.pop(id(tensor)) if id(tensor) in rest else fn(tensor), recurse=False)
         finally:
-            torch.__future__.set_swap_module_params_on_conversion(False)
+            self._parameters.update(moved)
 
     return _apply
+
+
+def _move(parameter: Any, applied: Tensor, fn: Callable[[Tensor], Tensor]) -> Any:
+    """Gives a parameter the data that a module's conversion has made of it, and converts its gradient as well."""
+    gradient = parameter.grad
+    future = torch.__future__
+    if future.get_overwrite_module_params_on_conversion() and not future.get_swap_module_params_on_conversion():
+        replacement = nn.Parameter(applied, parameter.requires_grad)
+        if gradient is not None:
+            replacement.grad = fn(gradient).requires_grad_(gradient.requires_grad)
+        return replacement
+    if gradient is not None:
+        with torch.no_grad():
+            converted = fn(gradient)
+        parameter.grad = None
+        gradient.data = converted
+    if applied is not parameter:
+        parameter.data = applied
+    parameter.grad = gradient
+    return parameter
 
 
 def _noting_device(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -83,28 +112,80 @@ def _materialize(self: Any, shape: Any, device: Any = None, dtype: torch.dtype |
         replace_data(self, torch.empty(shape, dtype=dtype, device=there))
 
 
-def _get_data(self: Tensor) -> Tensor:
-    data: Tensor = torch.Tensor.data.__get__(self)  # type: ignore[attr-defined]
-    return data
-
-
 def _set_data(self: Tensor, other: Tensor) -> None:
     if isinstance(other, VGPUTensor):
         replace_data(self, other)
     else:
-        torch.Tensor.data.__set__(self, other)  # type: ignore[attr-defined]
+        torch._C.TensorBase.data.__set__(self, other)  # type: ignore[attr-defined]
 
 
-def replace_data(tensor: Tensor, other: Tensor) -> None:
-    """`tensor.data = other` where one of them is on a virtual GPU and the other on the CPU; the gradient goes along."""
+def replace_data(tensor: Any, other: Tensor) -> None:
+    """`tensor.data = other` where one of them is on a virtual GPU and the other on the CPU; the gradient goes along.
+
+    The object stays what it was: its attributes, hooks, version and weak references. What PyTorch keeps of it in C++ is
+    another's from now on, and so is its class.
+
+    Raises:
+        RuntimeError: when it is computed from others, for then its place in the graph would be lost.
+    """
+    if not tensor.is_leaf:
+        raise RuntimeError(
+            f"data of a tensor that was computed from others cannot move from {tensor.device} to {other.device}: "
+            "take tensor.to(device) instead, or detach it first"
+        )
     gradient, tensor.grad = tensor.grad, None
-    if isinstance(tensor, nn.Parameter):
-        replacement: Tensor = nn.Parameter(other.detach(), requires_grad=tensor.requires_grad)
+    version = tensor._version
+    replacement: Any = other.data.requires_grad_(tensor.requires_grad)
+    if tensor.requires_grad:
+        _refuse_old_graph(tensor, other.device)
+    is_parameter = isinstance(tensor, nn.Parameter)
+    for name in _OURS:
+        tensor.__dict__.pop(name, None)
+    if isinstance(other, VGPUTensor):
+        kind: Any = type(tensor)
+        tensor.__class__ = class_on_device(kind)
+        tensor.__dict__.update({name: replacement.__dict__[name] for name in _OURS})
+        if is_parameter:
+            tensor._is_param = True
     else:
-        replacement = other.detach().requires_grad_(tensor.requires_grad)
-    torch.utils.swap_tensors(tensor, replacement)
+        tensor.__class__ = getattr(type(tensor), "_plain_class", nn.Parameter if is_parameter else Tensor)
+        tensor.__dict__.pop("_is_param", None)
+    replacement.__class__ = Tensor  # it is to go, and has no numbers of its own any more
+    torch._C._swap_tensor_impl(tensor, replacement)
+    torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
+    for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+        kept = getattr(tensor, hooks)
+        if kept is not None:
+            setattr(tensor, hooks, kept)  # tells C++ of them
     if gradient is not None and gradient.shape == tensor.shape:
-        tensor.grad = gradient.to(tensor.device)
+        gradient.data = gradient.to(tensor.device)
+        tensor.grad = gradient
+
+
+_OURS = ("_data", "_block", "_index")
+"""Attributes that a tensor on a virtual GPU has of ours."""
+
+
+@functools.cache
+def class_on_device(plain: Any) -> Any:
+    """The class that a tensor of a class of the user's has on a virtual GPU: both of them."""
+    if plain in (Tensor, nn.Parameter, nn.Buffer) or issubclass(plain, VGPUTensor):
+        return plain if issubclass(plain, VGPUTensor) else VGPUTensor
+    about = {"_plain_class": plain, "__module__": plain.__module__, "__qualname__": plain.__qualname__}
+    return type(plain)(plain.__name__, (VGPUTensor, plain), about)
+
+
+def _keeping_class(new: Callable[..., Any]) -> Callable[..., Any]:
+    """`nn.Parameter.__new__`, for a subclass of it around a tensor that is on a virtual GPU."""
+
+    @functools.wraps(new)
+    def new_parameter(cls: Any, data: Any = None, requires_grad: bool = True) -> Any:
+        made = new(cls, data, requires_grad)
+        if isinstance(data, VGPUTensor) and not isinstance(made, cls):
+            made.__class__ = class_on_device(cls)
+        return made
+
+    return new_parameter
 
 
 def _swapping(swap: Callable[[Tensor, Tensor], None]) -> Callable[[Tensor, Tensor], None]:
@@ -116,13 +197,18 @@ def _swapping(swap: Callable[[Tensor, Tensor], None]) -> Callable[[Tensor, Tenso
             swap(t1, t2)
             return
         if t1.requires_grad and t1.is_leaf:
-            node: Any = torch.autograd.graph.get_gradient_edge(t1).node
-            node.register_prehook(functools.partial(_refuse, t1.device, t2.device))
+            _refuse_old_graph(t1, t2.device)
         t1.__class__, t2.__class__ = t2.__class__, t1.__class__
         t1.__dict__, t2.__dict__ = t2.__dict__, t1.__dict__
         torch._C._swap_tensor_impl(t1, t2)
 
     return swap_tensors
+
+
+def _refuse_old_graph(leaf: Tensor, after: torch.device) -> None:
+    """A graph from before refers to what the leaf was; its gradient would go nowhere."""
+    node: Any = torch.autograd.graph.get_gradient_edge(leaf).node
+    node.register_prehook(functools.partial(_refuse, leaf.device, after))
 
 
 def _refuse(before: torch.device, after: torch.device, gradients: Any) -> None:

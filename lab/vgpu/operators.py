@@ -38,7 +38,7 @@ def move(data: torch.Tensor, source: int, target: int, *, host_waits: bool) -> N
 
 def _place(tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
     """The CPU tensor behind it, and its device's index (or HOST)."""
-    return (tensor._data, tensor._index) if type(tensor) is VGPUTensor else (tensor, HOST)
+    return (tensor._data, tensor._index) if isinstance(tensor, VGPUTensor) else (tensor, HOST)
 
 
 def _copy_(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -48,7 +48,7 @@ def _copy_(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def copy(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     """Copies numbers into `target`, within a device or from one to another."""
     if short:
-        check_room(tensor for tensor in (target, source) if type(tensor) is VGPUTensor)
+        check_room(tensor for tensor in (target, source) if isinstance(tensor, VGPUTensor))
     (to, to_index), (data, from_index) = _place(target), _place(source)
     if to_index == HOST and from_index != HOST:
         need_numbers(data, source.device)
@@ -105,7 +105,7 @@ def _record_stream(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 def _pack(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`pack_padded_sequence`: as on CUDA, the lengths lie on the CPU, and so do the sizes of the batches."""
     source, lengths, *rest = args
-    if type(source) is not VGPUTensor or type(lengths) is VGPUTensor:
+    if not isinstance(source, VGPUTensor) or isinstance(lengths, VGPUTensor):
         return compute(func, args, kwargs)
     started = machine().watch()
     data, batch_sizes = func(source._data, lengths, *rest)
@@ -141,7 +141,7 @@ def _like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if device.type != "vgpu":
         return func(*map(_cpu, args), **kwargs)
     index = device_index(device)
-    if all(value._index == index for value in args if type(value) is VGPUTensor):
+    if all(value._index == index for value in args if isinstance(value, VGPUTensor)):
         return compute(func, args, kwargs, timed=timed)
     return wrap(func(*map(_cpu, args), **{**kwargs, "device": machine().backing}), index)
 
@@ -152,7 +152,7 @@ def _decompose(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _cpu(value: Any) -> Any:
-    return value._data if type(value) is VGPUTensor else value
+    return value._data if isinstance(value, VGPUTensor) else value
 
 
 _OWN: dict[Any, Plan] = {

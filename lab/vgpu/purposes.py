@@ -211,7 +211,7 @@ class MemoryLedger:
             if tensor.requires_grad:
                 if building:
                     entry.purpose = "activations"
-                if type(tensor) is VGPUTensor and not tensor.is_leaf:
+                if isinstance(tensor, VGPUTensor) and not tensor.is_leaf:
                     # A function of the user's own computes without a graph, and its result then gets a place in one.
                     self._note(tensor, "activations")
 
@@ -239,7 +239,7 @@ class MemoryLedger:
 
     def _note(self, tensor: Any, purpose: Purpose) -> None:
         """The tensor's block is for that, if it is not known to be for something higher."""
-        if type(tensor) is not VGPUTensor or tensor._index >= len(self._devices):
+        if not isinstance(tensor, VGPUTensor) or tensor._index >= len(self._devices):
             return  # the second is a tensor of an earlier machine, which had more devices
         block, record = tensor._block, self._devices[tensor._index]
         entry = record.entries.get(id(block))

@@ -4,6 +4,7 @@
 file has nothing of the lab's in it, loads with `weights_only=True`, and `map_location` works.
 
 Private PyTorch names used here: `torch._utils._rebuild_tensor_v2`, `torch._utils._rebuild_parameter`,
+`torch._utils._rebuild_parameter_with_state`,
 `TypedStorage(wrap_storage=, _internal=)`. Tried on torch 2.13.0.
 """
 
@@ -45,6 +46,9 @@ def reduce(tensor: VGPUTensor) -> Any:
     """What `torch.save` and pickle keep of a tensor; the same as of a CUDA tensor."""
     hooks: Any = OrderedDict()
     if getattr(tensor, "_is_param", False):
+        own = own_attributes(tensor)
+        if own:
+            return torch._utils._rebuild_parameter_with_state, (tensor.detach(), tensor.requires_grad, hooks, own)
         return torch._utils._rebuild_parameter, (tensor.detach(), tensor.requires_grad, hooks)
     need_numbers(tensor._data, tensor.device)
     plain: Any = tensor.detach().resolve_conj().resolve_neg()
@@ -68,9 +72,17 @@ def deep_copy(tensor: VGPUTensor, memo: dict[int, Any]) -> VGPUTensor:
     result.requires_grad_(tensor.requires_grad)
     if tensor.grad is not None:
         result.grad = copy.deepcopy(tensor.grad, memo)
-    own = {name: value for name, value in tensor.__dict__.items() if name not in ("_data", "_block", "_index")}
-    result.__dict__.update(copy.deepcopy(own, memo))
+    result.__class__ = type(tensor)
+    result.__dict__.update(copy.deepcopy(own_attributes(tensor), memo))
+    if getattr(tensor, "_is_param", False):
+        result._is_param = True
     return result
+
+
+def own_attributes(tensor: VGPUTensor) -> dict[str, Any]:
+    """What a program has hung on it."""
+    ours = ("_data", "_block", "_index", "_is_param")
+    return {name: value for name, value in tensor.__dict__.items() if name not in ours}
 
 
 def _copied(tensor: VGPUTensor, memo: dict[int, Any]) -> VGPUTensor:

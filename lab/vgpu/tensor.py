@@ -146,7 +146,7 @@ class VGPUTensor(torch.Tensor):
 
     @property
     def data(self) -> torch.Tensor:
-        return torch.Tensor.data.__get__(self)  # type: ignore[attr-defined, no-any-return]
+        return torch._C.TensorBase.data.__get__(self)  # type: ignore[attr-defined, no-any-return]
 
     @data.setter
     def data(self, other: torch.Tensor) -> None:
@@ -155,7 +155,7 @@ class VGPUTensor(torch.Tensor):
 
             replace_data(self, other)
         else:
-            torch.Tensor.data.__set__(self, other)  # type: ignore[attr-defined]
+            torch._C.TensorBase.data.__set__(self, other)  # type: ignore[attr-defined]
             # Memory is shared from now on, but not the layout, which may change in place.
             self._data, self._block, self._index = other._data.detach(), other._block, other._index
 
