@@ -18,6 +18,7 @@ from lab.vgpu import (
     accelerator,
     attention,
     autocast,
+    below_python,
     compiling,
     drawing,
     early_imports,
@@ -66,6 +67,7 @@ def register() -> None:
         for name in _COMPOSITE_BESIDE_CPU:
             library.impl(name, functools.partial(_factory, getattr(aten, name).default), "PrivateUse1")
         recurrent.register(library)
+        below_python.register(library)
         saving.register()
         storage.register(module)
         modules.register()

@@ -98,6 +98,25 @@ def _scalar(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return func(source._data)
 
 
+def _fill(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`x.fill_(number)`, whose number may lie on another device; then the host reads it, as on CUDA."""
+    target, number = args
+    if number.device != target.device and number.dim() == 0:
+        target.fill_(number.item())
+        return target
+    return compute_into(func, args, kwargs)
+
+
+def _index_put(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`x[mask] = number`, whose number may lie on another device too."""
+    target, indices, number, *rest = args
+    if number.device != target.device and number.dim() == 0:
+        number = number.to(target.device)
+        if not isinstance(target, VGPUTensor):
+            return func(target, indices, number, *rest, **kwargs)
+    return compute_into(func, (target, indices, number, *rest), kwargs)
+
+
 def _record_stream(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """`Tensor.record_stream`: nothing to do, for no numbers are overwritten that an operation still needs."""
 
@@ -160,6 +179,9 @@ _OWN: dict[Any, Plan] = {
     aten._to_copy.default: _to_copy,
     aten._local_scalar_dense.default: _scalar,
     aten._pack_padded_sequence.default: _pack,
+    aten.fill_.Tensor: _fill,
+    aten.index_put_.default: _index_put,
+    aten._index_put_impl_.default: _index_put,
     aten.record_stream.default: _record_stream,
     aten.set_.source_Storage: _set_storage,
     aten.set_.source_Storage_storage_offset: _set_storage,

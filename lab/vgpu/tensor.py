@@ -68,7 +68,7 @@ class _Plans(dict[Any, Plan]):
         return plan
 
 
-_PLANS = _Plans()
+PLANS = _Plans()
 
 
 class VGPUTensor(torch.Tensor):
@@ -89,7 +89,7 @@ class VGPUTensor(torch.Tensor):
         # Another class that knows what to do with its tensors, as DTensor, goes first: to us they would be plain data.
         if len(types) > 1 and not all(issubclass(kind, VGPUTensor) for kind in types):
             return NotImplemented
-        return _PLANS[func](func, args, kwargs or {})
+        return PLANS[func](func, args, kwargs or {})
 
     def __coerce_same_metadata_as_tangent__(self, expected: Any, kind: Any = None) -> VGPUTensor | None:
         # Compiled code expects a plain tensor as a gradient, and this is one.
