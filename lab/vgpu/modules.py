@@ -55,13 +55,22 @@ def _keeping_parameters(apply: Callable[..., Any]) -> Callable[..., Any]:
             applied = {key: fn(parameter) for key, parameter in mine.items()}
         moved = {key: p for key, p in mine.items() if isinstance(p, VGPUTensor) or isinstance(applied[key], VGPUTensor)}
         rest = {id(parameter): applied[key] for key, parameter in mine.items() if key not in moved}
-        try:
-            for key, parameter in moved.items():
-                self._parameters[key] = None  # which PyTorch's own passes over
-                moved[key] = _move(parameter, applied.pop(key), fn)
+        if not moved:
             return apply(self, lambda tensor: rest.pop(id(tensor)) if id(tensor) in rest else fn(tensor), recurse=False)
-        finally:
-            self._parameters.update(moved)
+        for key, parameter in moved.items():
+            self._parameters[key] = _move(parameter, applied.pop(key), fn)
+        if rest:  # by PyTorch's own way, which a module without the others goes
+            others = dict(self._parameters)
+            self._parameters.update(dict.fromkeys(moved))
+            try:
+                apply(self, lambda tensor: rest.pop(id(tensor)) if id(tensor) in rest else fn(tensor), recurse=False)
+            finally:
+                self._parameters.update({key: others[key] for key in moved})
+            return self
+        for key, buffer in self._buffers.items():
+            if buffer is not None:
+                self._buffers[key] = fn(buffer)
+        return self
 
     return _apply
 
@@ -138,19 +147,19 @@ def replace_data(tensor: Any, other: Tensor) -> None:
     replacement: Any = other.data.requires_grad_(tensor.requires_grad)
     if tensor.requires_grad:
         _refuse_old_graph(tensor, other.device)
+    before: Any = type(tensor)
     is_parameter = isinstance(tensor, nn.Parameter)
-    for name in _OURS:
-        tensor.__dict__.pop(name, None)
+    mine = replacement.__dict__
+    # A graph may hold the old tensor of C++'s, and finds it whole in the replacement.
+    replacement.__dict__ = {name: tensor.__dict__.pop(name) for name in _OURS if name in tensor.__dict__}
     if isinstance(other, VGPUTensor):
-        kind: Any = type(tensor)
-        tensor.__class__ = class_on_device(kind)
-        tensor.__dict__.update({name: replacement.__dict__[name] for name in _OURS})
+        tensor.__class__ = class_on_device(before)
+        tensor.__dict__.update(mine)
         if is_parameter:
             tensor._is_param = True
     else:
-        tensor.__class__ = getattr(type(tensor), "_plain_class", nn.Parameter if is_parameter else Tensor)
-        tensor.__dict__.pop("_is_param", None)
-    replacement.__class__ = Tensor  # it is to go, and has no numbers of its own any more
+        tensor.__class__ = getattr(before, "_plain_class", nn.Parameter if is_parameter else Tensor)
+    replacement.__class__ = before
     torch._C._swap_tensor_impl(tensor, replacement)
     torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
     for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
@@ -162,7 +171,7 @@ def replace_data(tensor: Any, other: Tensor) -> None:
         tensor.grad = gradient
 
 
-_OURS = ("_data", "_block", "_index")
+_OURS = ("_data", "_block", "_index", "_is_param")
 """Attributes that a tensor on a virtual GPU has of ours."""
 
 

@@ -43,10 +43,10 @@ def test_everything_that_hangs_on_a_parameter_goes_along(route: tuple[str, ...])
     def follow(route: tuple[str, ...]) -> list[Any]:
         net, told = make(), []
         before = list(net.parameters())
-        optimizer = torch.optim.SGD(before, lr=0.01)
+        optimizer = torch.optim.SGD(before, lr=0.001)
         references = [weakref.ref(parameter) for parameter in before]
         net[2].weight.register_hook(lambda gradient: gradient * 3)
-        handle = net[2].weight.register_hook(lambda gradient: gradient + 100)
+        handle = net[2].weight.register_hook(lambda gradient: gradient + 0.5)
         net[0].weight.register_post_accumulate_grad_hook(lambda p: told.append(round(p.grad.sum().item(), 5)))
         net[0].weight.no_decay = True
         for number, place in enumerate(route):
