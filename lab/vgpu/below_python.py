@@ -16,17 +16,8 @@ import torch
 from lab.vgpu.tensor import PLANS
 
 aten = torch.ops.aten
-_OPERATORS = (
-    aten._local_scalar_dense.default,
-    aten.record_stream.default,
-    aten.select.int,
-    aten.unbind.int,
-    aten.slice.Tensor,
-    aten.view.default,
-    aten.as_strided.default,
-    aten.alias.default,
-    aten.detach.default,
-)
+_OPERATORS = (aten._local_scalar_dense.default, aten.record_stream.default)
+"""Not those of which PyTorch's fake tensors have a kernel of their own: compiling would end here, and come back."""
 
 
 def register(library: torch.library.Library) -> None:
