@@ -45,6 +45,10 @@ def _attention(
     options: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
     choice = _choice((query, key, value, attn_mask), {**options, "enable_gqa": enable_gqa})
     attn_mask = _additive(attn_mask, query.dtype)
+    if choice == _FLASH and query.dim() == 3:  # from torch 2.14 on, the CPU gives it a batch of one
+        mask = attn_mask if attn_mask is None or attn_mask.dim() < 3 else attn_mask.unsqueeze(0)
+        query, key, value = (tensor.unsqueeze(0) for tensor in (query, key, value))
+        return _attention(query, key, value, mask, **options, enable_gqa=enable_gqa).squeeze(0)
     if choice == _FLASH:
         flash = aten._scaled_dot_product_flash_attention_for_cpu
         result: Tensor = flash(query, key, value, attn_mask=attn_mask, **options)[0]

@@ -26,7 +26,15 @@ _CUDART = "there is no CUDA runtime behind virtual GPUs: lab.vgpu.profile() reco
 REFUSED: dict[str, str] = {
     "CUDAGraph": _GRAPHS,
     "graph": _GRAPHS,
+    "export_dot": _GRAPHS,
+    "export_graph_data": _GRAPHS,
     "graph_pool_handle": _GRAPHS,
+    "register_graph_capture_end_hook": _GRAPHS,
+    "register_graph_capture_start_hook": _GRAPHS,
+    "register_graph_destroy_hook": _GRAPHS,
+    "register_graph_instantiate_hook": _GRAPHS,
+    "register_graph_replay_end_hook": _GRAPHS,
+    "register_graph_replay_start_hook": _GRAPHS,
     "make_graphed_callables": _GRAPHS,
     "CUDAPluggableAllocator": _ALLOCATOR,
     "caching_allocator_alloc": _ALLOCATOR,
@@ -61,24 +69,30 @@ ABSENT: dict[str, str] = {
     **dict.fromkeys(
         (
             "Any", "Callable", "Device", "NewType", "Optional", "TYPE_CHECKING", "Tensor", "Union", "cast",
-            "classproperty", "importlib", "lru_cache", "os", "platform", "threading", "torch", "traceback", "warnings",
+            "classproperty", "glob", "importlib", "lru_cache", "os", "platform", "threading", "torch",
+            "traceback", "warnings",
         ),
         _IMPORTED,
     ),
     **dict.fromkeys(
-        ("CudaError", "DEVICE_REQUIREMENT", "DeferredCudaCallError", "PYTORCH_RELEASES_CODE_CC", "cudaStatus"), _OF_CUDA
+        (
+            "CudaError", "DEVICE_REQUIREMENT", "DEVICE_REQUIREMENT_POST_JETSON_SBSA_UNIFICATION",
+            "DeferredCudaCallError", "PYTORCH_RELEASES_CODE_CC", "cudaStatus",
+        ),
+        _OF_CUDA,
     ),
 }  # fmt: skip
 """Names that make no sense for other devices -> why."""
 
 SUBMODULES: dict[str, str] = {
     "gds": "files cannot be read straight into a virtual GPU: read them into a tensor on the CPU, and copy it",
+    "graph_annotations": _GRAPHS,
     "green_contexts": REFUSED["GreenContext"],
     "jiterator": "kernels are not compiled for virtual GPUs: write the operation in PyTorch",
     "sparse": "sparse tensors have no types by name: use torch.sparse_coo_tensor(..., device='vgpu')",
     "tunable": "there are no kernels to choose among on virtual GPUs",
 }
-"""Submodules of which everything is refused -> why."""
+"""Submodules of which everything is refused, in versions of PyTorch that have them -> why."""
 
 
 @functools.cache

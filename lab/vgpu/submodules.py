@@ -37,7 +37,7 @@ class Refusing(types.ModuleType):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"torch.vgpu.{name}", reason)
-        self._counterpart, self._reason = getattr(torch.cuda, name, None), reason
+        self._counterpart, self._reason = getattr(torch.cuda, name), reason
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or not callable(getattr(self._counterpart, name, None)):
@@ -96,7 +96,7 @@ SUBMODULES: dict[str, types.ModuleType] = {
     ),
     "random": View("random"),
     "streams": View("streams"),
-    **{name: Refusing(name, reason) for name, reason in refusals.SUBMODULES.items()},
+    **{name: Refusing(name, reason) for name, reason in refusals.SUBMODULES.items() if hasattr(torch.cuda, name)},
 }
 
 

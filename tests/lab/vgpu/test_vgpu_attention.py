@@ -63,6 +63,14 @@ def test_every_choice_of_a_kernel_gives_the_same_forward_and_backward(choice: st
         torch.testing.assert_close(one.grad.cpu(), other.grad)
 
 
+@pytest.mark.parametrize("mask", [None, (6, 6), (4, 6, 6)])
+def test_attention_without_a_batch_gives_the_cpus_bits(mask: tuple[int, ...] | None):
+    query, key, value = (tensor[0].float() for tensor in inputs())
+    bias = None if mask is None else torch.randn(mask, generator=torch.Generator().manual_seed(5))
+    found = F.scaled_dot_product_attention(*there([query, key, value]), None if bias is None else bias.to(DEVICE))
+    assert torch.equal(found.cpu(), F.scaled_dot_product_attention(query, key, value, bias))
+
+
 def test_layers_that_attend_give_the_cpus_bits():
     def run(device: str) -> list[Tensor]:
         torch.manual_seed(0)

@@ -67,7 +67,7 @@ def test_what_makes_no_sense_is_absent_and_says_why():
 
 @pytest.mark.parametrize("submodule", SUBMODULES)
 def test_every_name_of_a_submodule_is_known(submodule: str):
-    counterpart = importlib.import_module(f"torch.cuda.{submodule}")
+    counterpart = pytest.importorskip(f"torch.cuda.{submodule}")
     found = importlib.import_module(f"torch.vgpu.{submodule}")
     assert getattr(torch.vgpu, submodule) is found
     for name in getattr(counterpart, "__all__", public(counterpart)):

@@ -18,6 +18,7 @@ from lab.errors import DeviceError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning"),
     pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),  # of batch_norm's check of the batch size
 ]
 DEVICE = "vgpu:1"
