@@ -4,7 +4,8 @@ It draws as the CPU's generator with the same seed does, so that results stay th
 of seed and 8 of offset, see `lab.vgpu.mersenne`.
 
 Private PyTorch names used here: `torch._C.Generator`, `Generator._cdata`; of `torch.distributed.tensor._random`,
-`_rng_tracker` and `OffsetBasedRNGTracker._distribute_region`. Tried on torch 2.13.0.
+`_rng_tracker` and `OffsetBasedRNGTracker._distribute_region`; of `torch._C`, `_get_dispatch_mode` and
+`_TorchDispatchModeKey`. Tried on torch 2.13.0.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import functools
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -218,11 +220,28 @@ def draws_for_a_mesh() -> bool:
     return random._rng_tracker is not None
 
 
+def _is_traced() -> bool:
+    """Whether operations are looked at, without being computed.
+
+    Raises:
+        NotImplementedError: when they will run later without DTensor, which alone would tell the shards apart.
+    """
+    mode, kind = torch._C._get_dispatch_mode, torch._C._TorchDispatchModeKey
+    if mode(kind.FUNCTIONAL) is not None or mode(kind.PROXY) is not None:
+        raise NotImplementedError(
+            "random operators on a DTensor cannot be traced ahead of time on virtual GPUs, for every shard would draw "
+            "the same: compile with backend='eager'"
+        )
+    return mode(kind.FAKE) is not None
+
+
 def _with_ours(region: Callable[..., Any]) -> Callable[..., Any]:
     """DTensor reads and sets the state of the generator that it is given, which is PyTorch's object around ours."""
 
     @functools.wraps(region)
     def _distribute_region(self: Any, spec: Any, generator: Any = None) -> Any:
+        if _is_traced():
+            return nullcontext()  # nothing is drawn
         return region(self, spec, None if generator is None else _ours.get(generator._cdata, generator))
 
     return _distribute_region

@@ -38,30 +38,37 @@ class DeviceNumbers(Numbers):
 
     def __init__(self, backing: torch.device) -> None:
         super().__init__(backing)
-        self.follows = False
+        self._follows = False
         self._is_apart = False
         """Whether it left the CPU by itself, so that setting both to one place again is not enough."""
         self._is_untouched = False
         """Whether nothing was drawn since it was set."""
         self.follow_seed(torch.default_generator.initial_seed())
 
+    @property
+    def follows(self) -> bool:
+        """Whether the CPU's generator draws for the device."""
+        if self._follows and not self._may_follow():  # since DTensor draws in this process
+            self.follow_seed(torch.default_generator.initial_seed())
+        return self._follows
+
     def follow_seed(self, seed: int) -> None:
         """The CPU was seeded, and so is the device."""
-        self.follows, self._is_apart = self._may_follow(), False
-        if not self.follows:
+        self._follows, self._is_apart = self._may_follow(), False
+        if not self._follows:
             self._go_to(seed, 0)
 
     def follow_state(self) -> None:
         """The state of the CPU's generator was set, maybe to where the device was set just before."""
         if self._is_untouched and not self.follows and self._may_follow() and self.get() == _cpu():
-            self.follows, self._is_apart = True, False
+            self._follows, self._is_apart = True, False
 
     def get(self) -> tuple[int, int]:
         return _cpu() if self.follows else super().get()
 
     def set(self, seed: int, offset: int) -> None:
         together = self._may_follow() and not self._is_apart and _is_where_it_was_set() and _cpu() == (seed, offset)
-        self.follows, self._is_apart, self._is_untouched = together, not together, True
+        self._follows, self._is_apart, self._is_untouched = together, not together, True
         if not together:
             self._go_to(seed, offset)
 
