@@ -168,6 +168,7 @@ def test_a_function_moves_tensors_to_devices_and_back(backend: str):
         assert between(torch.ones(2, device=DEVICE)).tolist() == [4, 4]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own, when it is loaded
 def test_another_backend_says_once_what_to_take_and_runs_uncompiled():
     x = torch.ones(3, device=DEVICE)
     from lab.vgpu import compiling
