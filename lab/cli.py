@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 import signal
 import sys
@@ -22,12 +23,15 @@ import typer
 import lab
 from lab import checks, course_commands, data, nets, page_commands, strategies
 from lab.errors import DeviceError, ExperimentError, Problem
-from lab.exit_codes import BAD_INPUT, FAILED, STOPPED, as_exit_codes, whole_command
+from lab.exit_codes import BAD_INPUT, FAILED, STOPPED, as_exit_codes, complain, whole_command
 from lab.vgpu import links, profiles
 
 if TYPE_CHECKING:
     from lab.experiment import Experiment
     from lab.run import Run
+
+STOP_SECONDS = 1.0
+"""How long a run may take to stop that is still starting."""
 
 app = typer.Typer(
     name="parallel-lab",
@@ -263,6 +267,19 @@ def _watch(experiment: Experiment, as_json: bool) -> int:
     return STOPPED if interrupted.is_set() else 0
 
 
+def _stop(running: Run) -> None:
+    """Stops a run. One whose processes are still loading what they need cannot be asked: then all of them are ended,
+    and this one."""
+    running.stop()
+    if running.wait(STOP_SECONDS) or running.pids:
+        return
+    from lab.workers import launch
+
+    launch.end_family()
+    complain("stopped before the run had started")
+    os._exit(STOPPED)
+
+
 @contextmanager
 def _stopped_by_ctrl_c(running: Run) -> Iterator[threading.Event]:
     """The first Ctrl-C asks the run to stop, so that the summary still comes; the second ends it at once."""
@@ -273,7 +290,7 @@ def _stopped_by_ctrl_c(running: Run) -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         interrupted.set()
         # Not from here: the handler may have broken into code of the run that holds its lock.
-        threading.Thread(target=running.stop, name="stop", daemon=True).start()
+        threading.Thread(target=_stop, args=(running,), name="stop", daemon=True).start()
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:

@@ -132,6 +132,13 @@ def end_children() -> None:
         child.kill()
 
 
+def end_family() -> None:
+    """Ends every process that this one has started, and those that they have."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+
+
 def refuse_in_worker() -> None:
     """Raises LabError in a process that is itself a worker, or on the way to become one.
 

@@ -186,3 +186,15 @@ def test_output_that_goes_nowhere_is_said_by_the_exit_code(command: str, code: i
     told = "parallel-lab: the output cannot be written: No space left on device\n"
     assert ended.stderr == (told if code == 1 else ended.stderr)
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("seconds", [1.5, 3.0])
+def test_ctrl_c_while_the_run_starts_ends_it_soon(seconds: float) -> None:
+    """The processes are still loading torch; none of them is left."""
+    with running(*LONG) as process:
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        began = time.monotonic()
+        process.wait(timeout=20)
+        assert time.monotonic() - began < 4.0  # two seconds, on a machine with nothing else to do
+    assert process.returncode in (130, -signal.SIGINT)
