@@ -69,7 +69,7 @@ ABSENT: dict[str, str] = {
     **dict.fromkeys(
         (
             "Any", "Callable", "Device", "NewType", "Optional", "TYPE_CHECKING", "Tensor", "Union", "cast",
-            "classproperty", "glob", "importlib", "lru_cache", "os", "platform", "threading", "torch",
+            "classproperty", "glob", "importlib", "lru_cache", "os", "platform", "sys", "threading", "torch",
             "traceback", "warnings",
         ),
         _IMPORTED,

@@ -56,7 +56,7 @@ def _profile() -> Iterator[None]:
     yield
 
 
-def _nothing() -> None:
+def _nothing(*args: Any, **kwargs: Any) -> None:
     """There is no profiler of NVIDIA's to tell."""
 
 
@@ -90,6 +90,7 @@ SUBMODULES: dict[str, types.ModuleType] = {
         "profiler",
         "As torch.cuda.profiler: tells a profiler of NVIDIA's, if there were one, when to begin. For a profile of "
         "virtual GPUs there is lab.vgpu.profile().",
+        init=_nothing,
         profile=_profile,
         start=_nothing,
         stop=_nothing,

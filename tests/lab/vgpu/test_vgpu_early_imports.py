@@ -56,7 +56,7 @@ before = layer.weight
 query = torch.ones(1, 1, 2, 2, device="vgpu:1")
 print("moved", weight.device, layer.to("vgpu:1").weight is before, swap_tensors is torch.utils.swap_tensors)
 print("attention", scaled_dot_product_attention(query, query, query).device)
-loader = DataLoader(TensorDataset(torch.ones(4, 2)), batch_size=2, pin_memory=True)
+loader = DataLoader(TensorDataset(torch.ones(4, 2)), batch_size=2)
 print("loader", sum(rows.to("vgpu:0").sum().item() for rows, in loader))
 """
 
