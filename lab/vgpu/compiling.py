@@ -126,7 +126,8 @@ def _keep_states_of_generators() -> None:
     from torch._prims import rng_prims
 
     types: Any = runtime_wrappers
-    types.HANDLED_TYPES = (*types.HANDLED_TYPES, VGPUTensor)  # or a mode that watches the first run stops them
+    if hasattr(types, "HANDLED_TYPES"):  # from torch 2.11 on, where a mode that watches the first run would stop them
+        types.HANDLED_TYPES = (*types.HANDLED_TYPES, VGPUTensor)
 
     def run_and_save(op: Any, *args: Any, **kwargs: Any) -> Any:
         index = drawing.device_of(args, kwargs)

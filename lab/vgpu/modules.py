@@ -143,8 +143,9 @@ def replace_data(tensor: Any, other: Tensor) -> None:
             "take tensor.to(device) instead, or detach it first"
         )
     gradient, tensor.grad = tensor.grad, None
-    version = tensor._version
-    replacement: Any = other.data.requires_grad_(tensor.requires_grad)
+    version = None if tensor.is_inference() or other.is_inference() else tensor._version
+    with torch.inference_mode(other.is_inference()):  # outside of it, such a tensor may not be told to
+        replacement: Any = other.data.requires_grad_(tensor.requires_grad)
     if tensor.requires_grad:
         _refuse_old_graph(tensor, other.device)
     before: Any = type(tensor)
@@ -161,7 +162,8 @@ def replace_data(tensor: Any, other: Tensor) -> None:
         tensor.__class__ = getattr(before, "_plain_class", nn.Parameter if is_parameter else Tensor)
     replacement.__class__ = before
     torch._C._swap_tensor_impl(tensor, replacement)
-    torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
+    if version is not None:
+        torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
     for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
         kept = getattr(tensor, hooks)
         if kept is not None:
@@ -216,7 +218,10 @@ def _swapping(swap: Callable[[Tensor, Tensor], None]) -> Callable[[Tensor, Tenso
 
 def _refuse_old_graph(leaf: Tensor, after: torch.device) -> None:
     """A graph from before refers to what the leaf was; its gradient would go nowhere."""
-    node: Any = torch.autograd.graph.get_gradient_edge(leaf).node
+    if leaf.is_inference():
+        return  # no graph takes one
+    with torch.inference_mode(False):
+        node: Any = torch.autograd.graph.get_gradient_edge(leaf).node
     node.register_prehook(functools.partial(_refuse, leaf.device, after))
 
 

@@ -174,7 +174,13 @@ def _cpu(value: Any) -> Any:
     return value._data if isinstance(value, VGPUTensor) else value
 
 
+def _share_a_kind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Asked of `tensor.data = other` in inference mode: between virtual GPUs, on whichever they are."""
+    return all(isinstance(tensor, VGPUTensor) for tensor in args)
+
+
 _OWN: dict[Any, Plan] = {
+    aten._has_compatible_shallow_copy_type.default: _share_a_kind,
     aten.copy_.default: _copy_,
     aten._to_copy.default: _to_copy,
     aten._local_scalar_dense.default: _scalar,

@@ -167,3 +167,18 @@ def test_a_move_that_does_not_fit_leaves_the_net_whole():
         net.to("vgpu:0")
     assert [name for name, _ in net.named_parameters()] == ["weight", "bias"]
     assert net(torch.ones(5)).shape == (6,)
+
+
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_a_module_moves_in_inference_mode_as_it_does_from_type_to_type(made_inside: bool) -> None:
+    made = nn.Linear(2, 2)
+    with torch.inference_mode():
+        layer = nn.Linear(2, 2) if made_inside else made
+        weight, expected = layer.weight, layer(torch.ones(1, 2))
+        for there in ("vgpu:1", "vgpu:0", "cpu", "vgpu:0"):
+            layer.to(there)
+            assert layer.weight is weight
+            assert str(weight.device) == there
+            assert torch.equal(layer(torch.ones(1, 2, device=there)).cpu(), expected)
+    assert weight.is_inference()  # so it is on the CPU after `layer.double()`
+    assert torch.equal(layer(torch.ones(1, 2, device="vgpu:0")).cpu(), expected)
