@@ -150,7 +150,8 @@ class VGPUTensor(torch.Tensor):
 
     @data.setter
     def data(self, other: torch.Tensor) -> None:
-        if not isinstance(other, VGPUTensor):
+        # On another device it becomes another tensor in C++ too, so that backward through an old graph is refused.
+        if not isinstance(other, VGPUTensor) or (other._index != self._index and self.is_leaf):
             from lab.vgpu.modules import replace_data
 
             replace_data(self, other)
