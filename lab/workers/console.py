@@ -346,7 +346,12 @@ class _Collection:
         lost = self.lost
         if len(lost) < len(self._reports):
             return None  # a rank says itself what went wrong
-        running = {rank: where for rank, where in self._where.items() if rank not in lost or not where.collective}
+        # One that was at no line of the cell had lost the others just before, and was on its way to say so.
+        running = {
+            rank: where
+            for rank, where in self._where.items()
+            if rank not in lost or (where.line and not where.collective)
+        }
         waited = {rank: name for rank, name in lost.items() if rank not in running}
         over = [
             rank
