@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
-from lab.exercises.grading import Wrong, call, exercise
+from lab.exercises.grading import Wrong, call, exercise, lists_of_numbers
 
 
 @exercise(
@@ -18,9 +17,9 @@ def groups(answer: Any) -> str:
     for replicas, stages in ((2, 2), (3, 2), (2, 4), (1, 3)):
         case = f"with {replicas} replica{'s' * (replicas > 1)} of {stages} stages"
         found = call(answer, replicas, stages)
-        if not isinstance(found, Iterable) or not all(isinstance(group, Iterable) for group in found):
+        lists = lists_of_numbers(found)
+        if lists is None:
             raise Wrong(f"{case}, a list of lists is asked for, and this is {found!r}")
-        lists = [list(group) for group in found]
         count = Counter(device for group in lists for device in group)
         wrong = [device for device in range(replicas * stages) if count[device] != 1]
         if wrong or sum(count.values()) != replicas * stages:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
-from lab.exercises.grading import Wrong, call, exercise
+from lab.exercises.grading import Wrong, call, exercise, lists_of_numbers
 
 CASES = (((7, 5, 4, 3, 2, 2, 1), 2), ((1, 1, 1, 1, 1, 5), 2), ((9, 8, 7, 6, 5, 4, 3, 2, 1), 3), ((2, 2), 4))
 WORST = 4 / 3
@@ -22,9 +21,9 @@ def assign(answer: Any) -> str:
     for minutes, devices in CASES:
         case = f"for runs of {list(minutes)} minutes on {devices} devices"
         found = call(answer, list(minutes), devices)
-        if not isinstance(found, Iterable) or not all(isinstance(runs, Iterable) for runs in found):
+        lists = lists_of_numbers(found)
+        if lists is None:
             raise Wrong(f"{case}, a list of runs for each device is asked for, and this is {found!r}")
-        lists = [list(runs) for runs in found]
         if len(lists) != devices:
             raise Wrong(f"{case}, there are lists for {len(lists)} devices: {lists}")
         count = Counter(run for runs in lists for run in runs)

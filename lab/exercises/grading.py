@@ -13,7 +13,7 @@ from __future__ import annotations
 import html
 import importlib
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType, MappingProxyType
@@ -162,6 +162,31 @@ def call(function: Any, *arguments: Any, hints: Mapping[type[Exception], str] = 
     if value is ...:
         raise NotWrittenError
     return value
+
+
+def lists_of_numbers(value: Any) -> list[list[Any]] | None:
+    """An answer that is groups of numbers, as lists; None when it is not.
+
+    The groups may stand in a list, a tensor, an array, a generator, or be the values of a dictionary in the order of
+    its keys; and so may the numbers of a group.
+    """
+    groups = _items(value)
+    found = None if groups is None else [_items(group) for group in groups]
+    return None if found is None or any(group is None for group in found) else [list(group or ()) for group in found]
+
+
+def _items(value: Any) -> list[Any] | None:
+    if isinstance(value, Mapping):
+        try:
+            value = [value[key] for key in sorted(value)]
+        except TypeError:  # keys that have no order
+            value = list(value.values())
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        return None
+    try:
+        return [item.tolist() if hasattr(item, "tolist") else item for item in value]
+    except TypeError:  # a tensor of no dimensions
+        return None
 
 
 def _place(error: Exception) -> str:

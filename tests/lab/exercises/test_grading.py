@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from lab.errors import LabError
 from lab.exercises import check, grading
-from lab.exercises.grading import MIME, Verdict, Wrong, call, exercise
+from lab.exercises.grading import MIME, Verdict, Wrong, call, exercise, lists_of_numbers
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +73,34 @@ def test_a_verdict_shows_itself_safely() -> None:
     assert "twice 3 is 6; yours is &lt;b&gt;" in bundle["text/html"]
     assert bundle["text/plain"] == "✗ Not yet (99-double): twice 3 is 6; yours is <b>"
     assert bundle[MIME] == {"exercise": "99-double", "outcome": "wrong", "sentence": "twice 3 is 6; yours is <b>"}
+
+
+GROUPS = [[0, 2], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        GROUPS,
+        ((0, 2), (1, 3)),
+        torch.tensor(GROUPS),
+        torch.arange(4).view(2, 2).t(),
+        np.array(GROUPS),
+        [torch.tensor([0, 2]), np.array([1, 3])],
+        [[torch.tensor(0), torch.tensor(2)], [np.int64(1), 3]],
+        {0: [0, 2], 1: [1, 3]},
+        {1: {3: 1, 4: 3}, 0: torch.tensor([0, 2])},
+        (group for group in GROUPS),
+        [iter([0, 2]), range(1, 4, 2)],
+        zip((0, 1), (2, 3), strict=True),
+        {"first": (0, 2), "second": (1, 3)}.values(),
+    ],
+    ids=lambda answer: type(answer).__name__,
+)
+def test_groups_of_numbers_may_stand_in_anything(answer: Any) -> None:
+    assert lists_of_numbers(answer) == GROUPS
+
+
+@pytest.mark.parametrize("answer", [3, None, "0213", torch.tensor(3), [0, 2, 1, 3], torch.arange(4), ["02", "13"]])
+def test_what_is_no_groups_of_numbers_is_none(answer: Any) -> None:
+    assert lists_of_numbers(answer) is None
