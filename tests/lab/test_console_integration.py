@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from lab.errors import LabError
-from lab.workers import console as console_module
-from lab.workers.console import Console, Outcome, gone
+from lab.workers import collection
+from lab.workers.collection import Outcome
+from lab.workers.console import Console, gone
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_a_time_out_stops_the_cell(console: Console) -> None:
 
 
 def test_a_rank_that_cannot_be_interrupted_ends_the_group(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console_module, "KILL_SECONDS", 1.5)
+    monkeypatch.setattr(collection, "KILL_SECONDS", 1.5)
     stubborn = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])\ntime.sleep(60)"
     pids = console.pids
     outcome = console.run(stubborn, [2], timeout=0.3)

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from lab.errors import LabError, did_you_mean, listed
 from lab.events import RankFailed
-from lab.workers.console import Console, DeviceKind, Outcome, gone
+from lab.workers.collection import Outcome
+from lab.workers.console import Console, DeviceKind, gone
 from lab.workers.console_rank import Said
 
 if TYPE_CHECKING:
