@@ -310,7 +310,8 @@ def build_net(experiment: Experiment, own_net: Any, rank: int = 0) -> nn.Module:
 def _evaluated_together(experiment: Experiment) -> int:
     """How many samples are evaluated at once: as many as a device has in a training step, which keeps more of each than
     evaluation does, so that what fits one fits the other. The CPU has memory for more, which takes less time."""
-    copies = len(experiment.devices) if experiment.strategy == "data_parallel" else experiment.world_size or 1
+    splits_layers = strategies.REGISTRY[experiment.strategy].takes_placement  # without, each device has a copy
+    copies = experiment.world_size or 1 if splits_layers else len(experiment.devices)
     size = -(-experiment.batch_size // copies)
     return max(64, size) if set(experiment.devices) == {"cpu"} else size
 

@@ -57,9 +57,10 @@ def gather(recording: Recording, group: Any = None) -> Gathered | None:
             "dist.init_process_group(...) first, or look at this process's profile alone"
         )
     group = dist.group.WORLD if group is None else group
-    parts: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(parts, _part_of(recording), group=group)
-    return together(parts) if dist.get_rank(group) == 0 else None
+    first = dist.get_rank(group) == 0
+    parts: list[Any] | None = [None] * dist.get_world_size(group) if first else None
+    dist.gather_object(_part_of(recording), parts, dst=dist.get_global_rank(group, 0), group=group)
+    return None if parts is None else together(parts)
 
 
 def _part_of(recording: Recording) -> _Part:
