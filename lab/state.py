@@ -31,6 +31,7 @@ from lab.events import (
 )
 from lab.lateness import Straggler
 from lab.lateness import find as find_straggler
+from lab.sent import SentCounter
 from lab.timing.meetings import communication, meetings, waited_for
 from lab.timing.overlap import COMPUTATION, hidden_ns
 
@@ -170,11 +171,18 @@ class RunState:
         """Device -> nanoseconds of collectives that went on beside its computation, over the whole run."""
         self.crossed_bytes: int | None = None
         """What the last step that has ended moved between the devices of a run in one process."""
+        self.sent_bytes: dict[str, int] = {}
+        """Device -> bytes that it sent to other devices of the run in the last step that all ranks have finished; empty
+        before the first. Copies are counted as they were made. What a rank brings to a collective is counted as the
+        collective sends it on: of S bytes in an all-reduce of n ranks, each sends 2 (n-1)/n S, as on a ring
+        (Patarasuk and Yuan, 2009; see `lab.vgpu.rings.sent_bytes` for the others)."""
+        self.host_bytes: int | None = None
+        """What the host sent to the devices in that step, in bytes: the samples and targets of the batch; 0 where the
+        host's CPU computes itself, None before the first step has ended."""
         self.elapsed_ns = 0
         """End of the last step, on the run's clock."""
         self._step_seconds: deque[float] = deque(maxlen=64)
-        self._moving: dict[int, int] = defaultdict(int)
-        """Step -> bytes between devices, of a step that has not ended."""
+        self._sent = SentCounter()
         self._losses: dict[int, list[float]] = {}
         self._open: dict[int, list[Span]] = {}
         """Step -> what the ranks that have finished it computed and sent in it."""
@@ -235,9 +243,9 @@ class RunState:
             traffic.bytes += span.bytes
             traffic.transfers += 1
             traffic.time_ns += span.duration_ns
-            if not self.group and span.step >= self.step and {span.device, span.peer} <= self._devices:
-                self._moving[span.step] += span.bytes
             self.totals[span.peer][span.kind] += span.duration_ns  # a copy occupies both its ends
+        if span.step >= self.step:
+            self._sent.add(span, self._devices, self.world_size)
         kept = self.spans.get(span.step)
         if kept is None:
             kept = self.spans[span.step] = []
@@ -275,7 +283,9 @@ class RunState:
         if len(losses) == self.world_size:
             del self._losses[event.step]
             self.step = max(self.step, event.step + 1)
-            self.crossed_bytes = self._moving.pop(event.step, 0)
+            sent = self._sent.ended(event.step, self.device_names)
+            self.sent_bytes, self.host_bytes = sent.by_device, sent.from_host
+            self.crossed_bytes = None if self.group else self.sent_total
             self.last_loss = sum(losses) / len(losses)
             self.mean_loss.add(event.step, self.last_loss)
             self._add_meetings(self._open.pop(event.step, []))
@@ -341,6 +351,12 @@ class RunState:
             spans = [] if step is None else [span for span in self.spans[step] if span.kind == "collective"]
             return sum(span.bytes for span in spans if span.rank == spans[0].rank) if spans else None
         return self.crossed_bytes if self.crossed_bytes is not None else self.forecast_bytes
+
+    @property
+    def sent_total(self) -> int | None:
+        """Bytes that all devices together sent to each other in the last step that all ranks have finished: the sum of
+        `sent_bytes`; None before the first."""
+        return sum(self.sent_bytes.values()) if self.host_bytes is not None else None
 
     @property
     def forecast_bytes(self) -> int | None:

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import AllgatherOptions
 
 from lab.errors import DeviceError
-from lab.vgpu.rings import Pattern
+from lab.vgpu.rings import PATTERNS, Pattern
 
 Bound: TypeAlias = dict[str, Any]
 """An operator's arguments by name."""
@@ -38,30 +38,34 @@ class Operator:
     """A collective."""
 
     name: str
-    pattern: Pattern
+    """One of `rings.PATTERNS`."""
     carries: Callable[[Bound], Sequence[Any]]
     """The tensors whose bytes count (see `rings.duration_ns`)."""
     equal: bool = True
     """Whether they must have as many elements on every rank."""
 
+    @property
+    def pattern(self) -> Pattern:
+        return PATTERNS[self.name]
+
 
 OPERATORS: dict[str, Operator] = {
-    "allreduce_": Operator("all_reduce", "all_reduce", lambda bound: bound["tensors"]),
-    "allreduce_coalesced_": Operator("all_reduce", "all_reduce", lambda bound: bound["tensors"]),
-    "broadcast_": Operator("broadcast", "stream", lambda bound: bound["tensors"]),
-    "reduce_": Operator("reduce", "stream", lambda bound: bound["tensors"]),
-    "allgather_": Operator("all_gather", "pieces", lambda bound: bound["input_tensors"]),
-    "_allgather_base_": Operator("all_gather", "pieces", lambda bound: [bound["input_tensor"]]),
-    "allgather_coalesced_": Operator("all_gather", "pieces", lambda bound: bound["input_list"]),
-    "allgather_into_tensor_coalesced_": Operator("all_gather", "pieces", lambda bound: bound["inputs"]),
-    "reduce_scatter_": Operator("reduce_scatter", "pieces", lambda bound: bound["output_tensors"]),
-    "_reduce_scatter_base_": Operator("reduce_scatter", "pieces", lambda bound: [bound["output_tensor"]]),
-    "reduce_scatter_tensor_coalesced_": Operator("reduce_scatter", "pieces", lambda bound: bound["outputs"]),
-    "gather_": Operator("gather", "fan", lambda bound: bound["input_tensors"]),
-    "scatter_": Operator("scatter", "fan", lambda bound: bound["output_tensors"]),
-    "alltoall_": Operator("all_to_all", "exchange", lambda bound: bound["input_tensors"], equal=False),
-    "alltoall_base_": Operator("all_to_all", "exchange", lambda bound: [bound["input"]], equal=False),
-    "barrier": Operator("barrier", "all_reduce", lambda bound: [bound["tensor"]]),
+    "allreduce_": Operator("all_reduce", lambda bound: bound["tensors"]),
+    "allreduce_coalesced_": Operator("all_reduce", lambda bound: bound["tensors"]),
+    "broadcast_": Operator("broadcast", lambda bound: bound["tensors"]),
+    "reduce_": Operator("reduce", lambda bound: bound["tensors"]),
+    "allgather_": Operator("all_gather", lambda bound: bound["input_tensors"]),
+    "_allgather_base_": Operator("all_gather", lambda bound: [bound["input_tensor"]]),
+    "allgather_coalesced_": Operator("all_gather", lambda bound: bound["input_list"]),
+    "allgather_into_tensor_coalesced_": Operator("all_gather", lambda bound: bound["inputs"]),
+    "reduce_scatter_": Operator("reduce_scatter", lambda bound: bound["output_tensors"]),
+    "_reduce_scatter_base_": Operator("reduce_scatter", lambda bound: [bound["output_tensor"]]),
+    "reduce_scatter_tensor_coalesced_": Operator("reduce_scatter", lambda bound: bound["outputs"]),
+    "gather_": Operator("gather", lambda bound: bound["input_tensors"]),
+    "scatter_": Operator("scatter", lambda bound: bound["output_tensors"]),
+    "alltoall_": Operator("all_to_all", lambda bound: bound["input_tensors"], equal=False),
+    "alltoall_base_": Operator("all_to_all", lambda bound: [bound["input"]], equal=False),
+    "barrier": Operator("barrier", lambda bound: [bound["tensor"]]),
 }
 _NAMES = sorted({operator.name for operator in OPERATORS.values()})
 

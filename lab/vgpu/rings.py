@@ -21,6 +21,18 @@ from typing import Literal, TypeAlias
 from lab.vgpu.links import LinkModel, Topology
 
 Pattern: TypeAlias = Literal["all_reduce", "pieces", "stream", "fan", "exchange"]
+PATTERNS: dict[str, Pattern] = {
+    "all_reduce": "all_reduce",
+    "barrier": "all_reduce",
+    "broadcast": "stream",
+    "reduce": "stream",
+    "all_gather": "pieces",
+    "reduce_scatter": "pieces",
+    "gather": "fan",
+    "scatter": "fan",
+    "all_to_all": "exchange",
+}
+"""A collective's name -> how its bytes travel."""
 
 
 def slowest_link(topology: Topology, devices: Sequence[int]) -> LinkModel:
@@ -53,3 +65,29 @@ def duration_ns(pattern: Pattern, size: int, ranks: int, link: LinkModel) -> int
         "exchange": (1, others * size / ranks),
     }[pattern]
     return latencies * link.latency_ns + round(moved / link.bytes_per_ns)
+
+
+def sent_bytes(collective: str, size: int, ranks: int) -> tuple[int, ...]:
+    """What each rank sends to others in a collective, in bytes, the root's first; rounded where pieces are uneven.
+
+    The formulas are those that `duration_ns` divides by the bandwidth, so the sources are the same. In an all-reduce
+    every rank sends 2 (n-1)/n of its bytes: as many as it has on 2 ranks, and nearly twice as many on a lot of them.
+
+    Args:
+        collective: its name, of `PATTERNS`; any other is an all-reduce with a name of its own, such as `bucket 0`.
+        size: bytes: of one rank's piece where `duration_ns` takes that, else of all that a rank gives.
+        ranks: how many take part.
+    """
+    others = ranks - 1
+    match PATTERNS.get(collective, "all_reduce"):
+        case "all_reduce":
+            return (round(2 * others * size / ranks),) * ranks
+        case "pieces":
+            return (others * size,) * ranks
+        case "exchange":
+            return (round(others * size / ranks),) * ranks
+        case "stream":
+            # Along the ring from the root, or to it: the last one has nobody to send to.
+            return (*(size,) * others, 0) if collective == "broadcast" else (0, *(size,) * others)
+        case "fan":
+            return (others * size, *(0,) * others) if collective == "scatter" else (0, *(size,) * others)

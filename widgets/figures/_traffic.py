@@ -1,8 +1,9 @@
 """Who sends how many bytes to whom in one step: a row per sender, a column per receiver.
 
-Copies between devices are measured one by one. What ranks bring to an all-reduce is measured too, but not on which way
-it goes: it is drawn as a ring carries it, in which each of n ranks sends 2 (n-1)/n of what it brings to the next one
-(see `lab/vgpu/rings.py` for the source). Gloo does so, and so does the simulated clock. Cells of a ring have a sign.
+Copies between devices are measured one by one. What ranks bring to a collective is measured too, but not on which way
+it goes: it is drawn as a ring carries it, in which each rank sends to the next one. In an all-reduce each of n ranks
+sends 2 (n-1)/n of what it brings (`lab.vgpu.rings.sent_bytes`, with the source). Gloo does so, and so does the
+simulated clock. Cells of a ring have a sign.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from lab.events import Span
 from lab.state import RunState
+from lab.vgpu import rings
 from widgets.figures import _theme as theming
 from widgets.figures import words
 from widgets.figures._theme import Spec, Theme
@@ -58,9 +60,10 @@ def measured(state: RunState, step: int | None) -> Traffic:
     for together in _collectives(spans):
         if len(together) < max(2, state.world_size):
             continue
-        for span, following in zip(together, [*together[1:], together[0]], strict=True):
-            share = round(span.bytes * 2 * (len(together) - 1) / len(together))
-            _add(found.rings[span.device, following.device], share)
+        for index, (span, following) in enumerate(zip(together, [*together[1:], together[0]], strict=True)):
+            sent = rings.sent_bytes(span.name, span.bytes, len(together))[index]
+            if sent:
+                _add(found.rings[span.device, following.device], sent)
     return found
 
 

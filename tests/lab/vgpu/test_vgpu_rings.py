@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.vgpu.links import LinkModel, OwnLinks, Route
-from lab.vgpu.rings import duration_ns, slowest_link
+from lab.vgpu.rings import PATTERNS, duration_ns, sent_bytes, slowest_link
 
 LINK = LinkModel(bytes_per_ns=2.0, latency_ns=10)
 
@@ -39,3 +39,33 @@ def test_a_ring_is_as_slow_as_its_slowest_hop():
 
     assert slowest_link(Hops(), [0, 1, 2]) == LinkModel(3.0, 50)
     assert slowest_link(OwnLinks(LINK), [3, 5]) == LINK
+
+
+@pytest.mark.parametrize(
+    ("collective", "sent"),
+    [
+        ("all_reduce", (600, 600, 600, 600)),  # 3 pieces of 100 bytes to add up, 3 to hand round
+        ("bucket 0", (600, 600, 600, 600)),  # a name of its own
+        ("all_gather", (1200, 1200, 1200, 1200)),  # its own piece, and two that it passes on
+        ("reduce_scatter", (1200, 1200, 1200, 1200)),
+        ("broadcast", (400, 400, 400, 0)),  # the last of the ring has nobody to pass it on to
+        ("reduce", (0, 400, 400, 400)),
+        ("scatter", (1200, 0, 0, 0)),
+        ("gather", (0, 400, 400, 400)),
+        ("all_to_all", (300, 300, 300, 300)),
+    ],
+)
+def test_what_each_of_four_ranks_sends(collective, sent):
+    assert sent_bytes(collective, 400, 4) == sent
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5, 8])
+def test_an_all_reduce_is_a_reduce_scatter_and_an_all_gather(ranks):
+    piece = 120
+    parts = zip(sent_bytes("reduce_scatter", piece, ranks), sent_bytes("all_gather", piece, ranks), strict=True)
+    assert sent_bytes("all_reduce", piece * ranks, ranks) == tuple(sum(part) for part in parts)
+
+
+@pytest.mark.parametrize("collective", PATTERNS)
+def test_a_single_rank_sends_nothing(collective):
+    assert sent_bytes(collective, 400, 1) == (0,)
