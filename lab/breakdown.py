@@ -27,7 +27,7 @@ class Breakdown:
 
     @property
     def busy(self) -> float:
-        """All computation."""
+        """All computation: what every face means by "busy" or "computes". `busy` gives it for a device."""
         return self.data + self.computing + self.hidden
 
     @property
@@ -53,17 +53,46 @@ class Latest:
 
 def of_device(state: RunState, device: str) -> Breakdown | None:
     """None before the first step that all ranks have finished."""
-    spent, went = state.totals.get(device, {}), state.communication.get(device)
+    spent = state.totals.get(device, {})
     if not state.elapsed_ns or not state.step:
         return None
-    hidden, exposed, awaited = (went.hidden_ns, went.exposed_ns, went.awaited_ns) if went is not None else (0, 0, 0)
     data, transfer = spent.get("data", 0), spent.get("transfer", 0)
     working = sum(ns for kind, ns in spent.items() if kind not in ("data", "transfer", "collective", "wait"))
+    hidden, exposed, awaited = _communication(state, device)
+    whole = state.elapsed_ns
+    if state.finished and state.finished.dropped_spans and device in state.finished.totals:
+        # Spans are missing here, but the worker counted them.
+        counted = state.finished.totals[device]
+        data = counted.busy_ns * data // max(1, data + working)
+        working, transfer = counted.busy_ns - data, counted.transfer_ns
+        moved = counted.collective_ns - counted.hidden_ns
+        hidden, exposed, awaited = counted.hidden_ns, max(0, moved - awaited), min(moved, awaited)
+        whole = counted.busy_ns + counted.transfer_ns + moved + counted.idle_ns
     hidden = min(hidden, working)
     known = data + working + exposed + transfer + awaited
-    whole = max(known, state.elapsed_ns)
+    whole = max(known, whole)
     parts = (data, working - hidden, hidden, exposed, transfer, awaited, whole - known)
     return Breakdown(*(part / whole for part in parts))
+
+
+def busy(state: RunState, device: str) -> float | None:
+    """The share of the run so far in which a device computed: data, forward, backward, optimizer.
+
+    Copies and collectives are not part of it, unless they go on beside computation. None before the first step that
+    all ranks have finished.
+    """
+    spent = of_device(state, device)
+    return None if spent is None else spent.busy
+
+
+def _communication(state: RunState, device: str) -> tuple[int, int, int]:
+    """Nanoseconds in collectives: beside computation, alone, and in wait for the last rank."""
+    if state.group is None:  # nobody to wait for
+        collective = state.totals.get(device, {}).get("collective", 0)
+        hidden = min(collective, state.hidden.get(device, 0))
+        return hidden, collective - hidden, 0
+    went = state.communication.get(device)
+    return (went.hidden_ns, went.exposed_ns, went.awaited_ns) if went is not None else (0, 0, 0)
 
 
 def of_rank(state: RunState, rank: int) -> Breakdown | None:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from lab import breakdown
 from lab.events import Span
 from lab.insight import pipeline
 from lab.insight.findings import (
@@ -56,7 +57,7 @@ def _overview(state: RunState, settings: Settings, spent: Mapping[str, DeviceTim
         samples_per_second=pace,
         devices=len(spent),
         ranks=1,
-        computing=_mean(each.computing for each in spent.values()),
+        computing=_mean(breakdown.busy(state, device) or 0.0 for device in spent),
     )
 
 

@@ -11,7 +11,6 @@ from lab.experiment import Experiment
 from lab.insight.compare import LEAST_STEPS, Summary, is_reference, summary
 from lab.insight.prediction import Answer, Prediction
 from lab.state import RunState
-from lab.timing.overlap import COMPUTATION
 
 Name: TypeAlias = Literal["busiest", "heaviest", "speedup"]
 SAME = "same"
@@ -83,8 +82,8 @@ def _busy(state: RunState) -> dict[str, float]:
     if state.group is not None:
         ranks = {f"rank {rank}": breakdown.of_rank(state, rank) for rank in range(state.world_size)}
         return {name: each.busy for name, each in ranks.items() if each is not None}
-    spent = {device: state.shares(device) for device in state.device_names}
-    return {device: sum(each.get(kind, 0.0) for kind in COMPUTATION) for device, each in spent.items()}
+    shares = {device: breakdown.busy(state, device) for device in state.device_names}
+    return {device: share for device, share in shares.items() if share is not None}
 
 
 def _layers(state: RunState) -> dict[str, float]:

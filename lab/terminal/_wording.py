@@ -69,18 +69,9 @@ class Shares:
 
 
 def device_shares(state: RunState, device: str) -> Shares:
-    """Of the whole run: the worker's own totals once it has finished, until then those of the spans seen so far."""
-    if state.finished and device in state.finished.totals:
-        totals = state.finished.totals[device]
-        busy, moved = totals.busy_ns, totals.transfer_ns + totals.collective_ns - totals.hidden_ns
-        whole = busy + moved + totals.idle_ns
-    else:
-        shares = state.shares(device)
-        carried, idle = shares.get("transfer", 0.0) + shares.get("collective", 0.0), shares.get("wait", 0.0)
-        return Shares(sum(shares.values()) - carried - idle, carried, idle)
-    if not whole:
-        return Shares(0.0, 0.0, 0.0)
-    return Shares(busy / whole, moved / whole, max(0.0, 1 - (busy + moved) / whole))
+    """Of the whole run so far."""
+    spent = breakdown.of_device(state, device)
+    return Shares(0.0, 0.0, 0.0) if spent is None else Shares(spent.busy, spent.communicating, spent.waiting)
 
 
 def headline(started: RunStarted) -> str:

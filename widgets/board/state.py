@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lab import checks, devices, placement, rank_devices, strategies
+from lab import breakdown, checks, devices, placement, rank_devices, strategies
 from lab.errors import PlacementError
 from lab.experiment import Experiment
 from lab.outline import Outline, outline
@@ -52,7 +52,7 @@ def measured(run: RunState) -> dict[str, Any]:
     placed = run.placed
     spent = {path: sum(run.layers[path].values()) for path in (placed.layers if placed else {}) if path in run.layers}
     whole = sum(spent.values())
-    busy = {name: 1 - run.shares(name).get("wait", 0.0) for name in run.device_names if run.shares(name)}
+    busy = {name: share for name in run.device_names if (share := breakdown.busy(run, name)) is not None}
     return {
         "layers": {path: {"share": ns / whole} for path, ns in spent.items()} if whole else {},
         # Between the devices, in the last step; what the board itself says of it is a forecast.

@@ -63,8 +63,5 @@ def _bars(kind: SpanKind, devices: list[str], values: list[float], theme: Theme)
 
 def idle_share(state: RunState) -> float | None:
     """Mean share of waiting over the run's devices, for other ranks too; None before the first spans."""
-    if state.group:
-        waits = [spent.waiting for spent in (of_device(state, device) for device in theming.lanes(state)) if spent]
-        return sum(waits) / len(waits) if waits else None
-    shares = [state.shares(device).get("wait", 0.0) for device in theming.lanes(state) if state.shares(device)]
-    return sum(shares) / len(shares) if shares else None
+    spent = [each for device in theming.lanes(state) if (each := of_device(state, device)) is not None]
+    return sum(each.waiting for each in spent) / len(spent) if spent else None
