@@ -5,7 +5,8 @@ LabError
 ├── DataError           a data set that cannot be unpacked, read or written
 ├── PlacementError      no placement satisfies what was asked
 ├── DeviceError         a device that is not here, or was asked for something it cannot do (also a RuntimeError)
-└── RunError            a run that did not finish well; carries the RankFailed event
+├── RunError            a run that did not finish well; carries the RankFailed event
+└── WrongAnswerError    an answer to an exercise that is not right, where a check was told to raise
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ class RunError(LabError):
     def __init__(self, message: str, failure: RankFailed | None = None) -> None:
         self.failure = failure
         super().__init__(message)
+
+
+class WrongAnswerError(LabError):
+    """An answer to an exercise that is not right, where a check was told to raise; it says what the verdict says."""
 
 
 def listed(names: Iterable[str], word: str = "and") -> str:

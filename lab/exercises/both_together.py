@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from lab.exercises.grading import Wrong, call, exercise, lists_of_numbers
+from lab.exercises import reading
+from lab.exercises.grading import Wrong, call, exercise
 
 
 @exercise(
@@ -17,7 +18,7 @@ def groups(answer: Any) -> str:
     for replicas, stages in ((2, 2), (3, 2), (2, 4), (1, 3)):
         case = f"with {replicas} replica{'s' * (replicas > 1)} of {stages} stages"
         found = call(answer, replicas, stages)
-        lists = lists_of_numbers(found)
+        lists = reading.lists_of_numbers(found)
         if lists is None:
             raise Wrong(f"{case}, a list of lists is asked for, and this is {found!r}")
         count = Counter(device for group in lists for device in group)

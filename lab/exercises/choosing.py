@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from lab.exercises.grading import Wrong, call, exercise, lists_of_numbers
+from lab.exercises import reading
+from lab.exercises.grading import Wrong, call, exercise
 
 CASES = (((7, 5, 4, 3, 2, 2, 1), 2), ((1, 1, 1, 1, 1, 5), 2), ((9, 8, 7, 6, 5, 4, 3, 2, 1), 3), ((2, 2), 4))
 WORST = 4 / 3
@@ -21,7 +22,7 @@ def assign(answer: Any) -> str:
     for minutes, devices in CASES:
         case = f"for runs of {list(minutes)} minutes on {devices} devices"
         found = call(answer, list(minutes), devices)
-        lists = lists_of_numbers(found)
+        lists = reading.lists_of_numbers(found)
         if lists is None:
             raise Wrong(f"{case}, a list of runs for each device is asked for, and this is {found!r}")
         if len(lists) != devices:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import DeviceError
+from lab.exercises import surroundings
 
 if TYPE_CHECKING:
     from lab.vgpu.machine import Machine
@@ -16,15 +16,10 @@ if TYPE_CHECKING:
 def virtual(**settings: Any) -> Iterator[Machine]:
     """Makes virtual GPUs as `vgpu.enable` does, modelled; afterwards the devices are what they were."""
     from lab import vgpu
-    from lab.vgpu import tensor
 
-    try:
-        before: Machine | None = vgpu.current()
-    except DeviceError:
-        before = None
+    before = surroundings.machine()
     machine = vgpu.enable(**{"timing": "modelled", **settings})
     try:
         yield machine
     finally:
-        if before is not None:
-            tensor.set_machine(before)
+        surroundings.put_back(before)

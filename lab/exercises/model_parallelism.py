@@ -43,10 +43,10 @@ def step(answer: Any, devices: Sequence[str]) -> str:
         torch.optim.SGD(alone.parameters(), lr=LR).step()
 
         where = f"the net's output is on {second}"
-        hints: dict[type[Exception], str] = {
+        about: dict[type[Exception], str] = {
             RuntimeError: f"Here {where}. Ask the output where it is, and send the targets there."
         }
-        got = call(answer, net, torch.optim.SGD(net.parameters(), lr=LR), x, y, hints=hints)
+        got = call(answer, net, torch.optim.SGD(net.parameters(), lr=LR), x, y, about=about)
         if not isinstance(got, float) or abs(got - loss.item()) > TOLERANCE:
             raise Wrong(f"{where}: it should return the loss, {loss.item():.4f}; it returned {got!r}")
         theirs = zip(_on_cpu(net).parameters(), alone.parameters(), strict=True)
@@ -63,7 +63,7 @@ def anywhere(answer: Any, devices: Sequence[str]) -> str:
     outputs = []
     for first, second in ((devices[0], devices[1]), (devices[1], devices[0]), ("cpu", "cpu")):
         torch.manual_seed(0)
-        net = call(answer, first, second, hints={TypeError: takes})
+        net = call(answer, first, second, about={TypeError: takes})
         if not isinstance(net, nn.Module):
             raise Wrong(f"give the class of the net; what it makes is a {type(net).__name__}, not an nn.Module")
         wanted = {"conv1": first, "conv2": first, "fc1": second, "fc2": second}
@@ -71,7 +71,7 @@ def anywhere(answer: Any, devices: Sequence[str]) -> str:
             if (found := _device(net, layer)) != torch.device(device):
                 raise Wrong(f"Anywhere({first!r}, {second!r}) has {layer} on {found}, and it belongs on {device}")
         crossing = f"With first={first} and second={second}: bring x to where the next layer is."
-        output = call(net, x, hints={RuntimeError: crossing})
+        output = call(net, x, about={RuntimeError: crossing})
         if not isinstance(output, Tensor) or output.shape != (4, 10):
             raise Wrong("four images should give a tensor of shape (4, 10)")
         outputs.append(output.detach().cpu())

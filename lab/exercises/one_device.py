@@ -21,7 +21,7 @@ def mend(answer: Any) -> str:
         raise Wrong(f"give the class of the net; what it makes is a {type(net).__name__}, not an nn.Module")
     images = torch.randn(16, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     missing = "Python looks a name up only when the line runs, so the class could be defined. What is F short for?"
-    scores = call(net, images, hints={NameError: missing})
+    scores = call(net, images, about={NameError: missing})
     if not isinstance(scores, Tensor) or scores.shape != (16, 10):
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise Wrong(f"16 images should give a tensor of shape (16, 10); yours give {shape}")
