@@ -1,8 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,text//py:percent
-#     notebook_metadata_filter: kernelspec,jupytext
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -32,13 +30,6 @@ else:
     # %pip install -q parallel-lab
     output.enable_custom_widget_manager()
 
-# %% [markdown]
-# ## The setting
-#
-# Every notebook begins with these two lines. `HARDWARE = "auto"` takes the GPUs of this machine where there are enough
-# of them, and **virtual GPUs** otherwise. A virtual GPU is a PyTorch device whose results are real and whose time is
-# simulated. `"virtual"` and `"gpu"` insist on one kind.
-
 # %%
 import torch
 
@@ -47,9 +38,20 @@ from lab import course
 from lab.exercises import check
 from widgets.notebook import LabPanel, Predict
 
-HARDWARE = "auto"
+# %% [markdown]
+# ## The settings
+#
+# Every notebook has such a cell. `HARDWARE = "auto"` takes the GPUs of this machine where there are enough of them, and
+# **virtual GPUs** otherwise. A virtual GPU is a PyTorch device whose results are real and whose time is simulated.
+# `"virtual"` and `"gpu"` insist on one kind. `STEPS` is how long the experiments train.
+
+# %% tags=["parameters"]
+HARDWARE = "auto"  # GPUs where there are enough, else virtual ones
+STEPS = 60  # whole epochs when the environment has PARALLEL_LAB_LONG=1
+
+# %%
 devices = course.devices(2, HARDWARE)
-length = course.length(steps=60, epochs=1)  # short; whole epochs when the environment has PARALLEL_LAB_LONG=1
+length = course.length(steps=STEPS, epochs=1)
 devices, length
 
 # %% [markdown]

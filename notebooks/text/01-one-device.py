@@ -1,8 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,text//py:percent
-#     notebook_metadata_filter: kernelspec,jupytext
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -44,9 +42,13 @@ from lab.exercises import check
 from lab.nets.net import Net
 from widgets.notebook import LabPanel, Predict
 
-HARDWARE = "auto"
+# %% tags=["parameters"]
+HARDWARE = "auto"  # GPUs where there are enough, else virtual ones
+STEPS = 80  # the course's first run, 10 epochs, when the environment has PARALLEL_LAB_LONG=1
+
+# %%
 (device,) = course.devices(1, HARDWARE)
-length = course.length(steps=80, epochs=10)  # the long form is the course's first run: 10 epochs
+length = course.length(steps=STEPS, epochs=10)
 device, length
 
 # %% [markdown]

@@ -1,8 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,text//py:percent
-#     notebook_metadata_filter: kernelspec,jupytext
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -44,9 +42,13 @@ from lab.exercises import check
 from lab.nets.net import Net
 from widgets.notebook import FormulaCheck, LabPanel, Predict, StepThrough
 
-HARDWARE = "auto"
+# %% tags=["parameters"]
+HARDWARE = "auto"  # GPUs where there are enough, else virtual ones
+STEPS = 60  # whole epochs when the environment has PARALLEL_LAB_LONG=1
+
+# %%
 devices = course.devices(2, HARDWARE)
-length = course.length(steps=60, epochs=1)
+length = course.length(steps=STEPS, epochs=1)
 devices, length
 
 # %% [markdown]

@@ -1,8 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,text//py:percent
-#     notebook_metadata_filter: kernelspec,jupytext
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -42,10 +40,15 @@ from lab.exercises import check
 from widgets.notebook import LabPanel, Predict
 
 # %load_ext widgets.notebook
-HARDWARE = "auto"
+
+# %% tags=["parameters"]
+HARDWARE = "auto"  # GPUs where there are enough, else virtual ones
+STEPS = 60  # whole epochs when the environment has PARALLEL_LAB_LONG=1
+
+# %%
 devices = course.devices(2, HARDWARE)
 kind = devices[0].split(":")[0]  # what each rank gets one of: "vgpu" or "cuda"
-length = course.length(steps=60, epochs=1)
+length = course.length(steps=STEPS, epochs=1)
 devices, length
 
 # %% [markdown]

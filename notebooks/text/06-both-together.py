@@ -1,8 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,text//py:percent
-#     notebook_metadata_filter: kernelspec,jupytext
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -40,9 +38,13 @@ from widgets.notebook import LabPanel, Predict
 
 # %load_ext widgets.notebook
 
-HARDWARE = "auto"
+# %% tags=["parameters"]
+HARDWARE = "auto"  # GPUs where there are enough, else virtual ones
+STEPS = 5  # whole epochs when the environment has PARALLEL_LAB_LONG=1
+
+# %%
 devices = course.devices(4, HARDWARE, timing="modelled")
-length = course.length(steps=5, epochs=1)  # short; whole epochs when the environment has PARALLEL_LAB_LONG=1
+length = course.length(steps=STEPS, epochs=1)
 devices
 
 # %% [markdown]

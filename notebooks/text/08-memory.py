@@ -1,8 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,text//py:percent
-#     notebook_metadata_filter: kernelspec,jupytext
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -44,9 +42,13 @@ from lab.exercises import check
 from lab.nets.gpt import GPT
 from widgets.notebook import LabPanel, Predict, ProfileMemory
 
-HARDWARE = "auto"
+# %% tags=["parameters"]
+HARDWARE = "auto"  # GPUs where there are enough, else virtual ones
+STEPS = 8  # whole epochs when the environment has PARALLEL_LAB_LONG=1
+
+# %%
 devices = course.devices(2, HARDWARE, timing="modelled")
-length = course.length(steps=8, epochs=1)  # short; whole epochs when the environment has PARALLEL_LAB_LONG=1
+length = course.length(steps=STEPS, epochs=1)
 devices
 
 # %% [markdown]

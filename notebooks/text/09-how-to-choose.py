@@ -1,8 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,text//py:percent
-#     notebook_metadata_filter: kernelspec,jupytext
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -41,9 +39,13 @@ from lab import course
 from lab.exercises import check
 from widgets.notebook import Curves, LabPanel, Predict
 
-HARDWARE = "auto"
+# %% tags=["parameters"]
+HARDWARE = "auto"  # GPUs where there are enough, else virtual ones
+STEPS = 60  # whole epochs when the environment has PARALLEL_LAB_LONG=1
+
+# %%
 devices = course.devices(2, HARDWARE, timing="modelled")
-length = course.length(steps=60, epochs=1)  # short; whole epochs when the environment has PARALLEL_LAB_LONG=1
+length = course.length(steps=STEPS, epochs=1)
 devices
 
 # %% [markdown]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,3 +56,10 @@ def answers(path: Path) -> dict[str, str]:
 def verdicts(cell: NotebookNode) -> list[dict[str, Any]]:
     """What the checks in a cell that was run have said."""
     return [output["data"][MIME] for output in cell.get("outputs", []) if MIME in output.get("data", {})]
+
+
+def values(source: str) -> dict[str, Any]:
+    """Variable -> value of a cell that does nothing else than set some to literals."""
+    statements = ast.parse(source).body
+    assert all(isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name) for each in statements), source
+    return {each.targets[0].id: ast.literal_eval(each.value) for each in statements}

@@ -62,6 +62,21 @@ def test_it_runs_and_its_exercises_can_be_solved(path: Path, marked: dict[str, s
     ]
 
 
+@pytest.mark.parametrize("path", books.BOOKS, ids=books.NAMES)
+def test_its_settings_can_be_set_from_outside(path: Path, marked: dict[str, str], tmp_path: Path) -> None:
+    """As papermill does it: a cell below the one that is tagged `parameters`."""
+    book = books.read(path)
+    (place,) = [index for index, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", [])]
+    injected = new_code_cell('HARDWARE = "vgpu:3,vgpu:1,vgpu:2,vgpu:0"\nSTEPS = 3')
+    asked = new_code_cell("print(globals().get('device') or ','.join(devices), length)")
+    book.cells = [*book.cells[: place + 1], injected, book.cells[place + 1], asked]
+    execute(book, tmp_path, environment={**marked, LONG_VARIABLE: "0"})
+    (said,) = book.cells[-1].outputs
+    names, length = said["text"].split(maxsplit=1)
+    assert "vgpu:3,vgpu:1,vgpu:2,vgpu:0".startswith(names)
+    assert length.strip() == "{'steps': 3}"
+
+
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("path", books.BOOKS, ids=books.NAMES)

@@ -82,11 +82,24 @@ def test_the_teacher_has_notes_on_it(path: Path) -> None:
 
 
 @every_notebook
-def test_its_devices_are_chosen_in_one_place(path: Path) -> None:
-    code = [cell.source for cell in books.read(path).cells if cell.cell_type == "code"]
-    settings = [source for source in code if re.search(r"^HARDWARE = \"auto\"", source, re.MULTILINE)]
-    assert len(settings) == 1
-    assert "course.devices(" in settings[0]
+def test_its_settings_are_in_one_cell(path: Path) -> None:
+    code = [cell for cell in books.read(path).cells if cell.cell_type == "code"]
+    (place,) = [index for index, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", [])]
+    values = books.values(code[place].source)
+    assert values["HARDWARE"] == "auto"
+    assert isinstance(values["STEPS"], int)
+    for name in values:
+        assert re.search(rf"\b{name}\b", code[place + 1].source), f"{name} is not read in the cell below the settings"
+        others = [cell.source for index, cell in enumerate(code) if index != place]
+        assert not [source for source in others if re.search(rf"^\s*{name}\s*=", source, re.MULTILINE)]
+    own = [index for index, cell in enumerate(code) if re.search(r"course\.(devices|length)\(", cell.source)]
+    assert [index for index in own if not code[index].source.startswith("%%ranks")] == [place + 1]
+
+
+@every_notebook
+def test_nothing_in_it_makes_a_folder_where_a_copy_is_saved(path: Path) -> None:
+    """With jupytext at work, a notebook that names its pair brings it along."""
+    assert "jupytext" not in books.read(path).metadata
 
 
 @every_notebook
