@@ -16,6 +16,7 @@ from lab import views
 from lab.errors import DeviceError
 from lab.vgpu.attribution import Kind
 from lab.vgpu.memory_record import MemoryPoint
+from lab.vgpu.memory_times import Work, on_device
 from lab.vgpu.purposes import MemoryLedger
 from lab.vgpu.summary import as_html, as_text
 
@@ -174,7 +175,7 @@ class Recording:
         ]
 
     def memory_of(self, device: str) -> list[MemoryPoint]:
-        """What a device's memory was used for: at the beginning, and after every change.
+        """What a device's memory was used for, by the host: at the beginning, and after every change.
 
         Raises:
             DeviceError: when the profile has no such device.
@@ -186,9 +187,23 @@ class Recording:
         points = [point._replace(at_ns=point.at_ns - self._zero_ns) for point in self._ledger.timeline(index)]
         return [point for point in points if last is None or point.at_ns <= last]
 
+    def memory_while_running(self, device: str) -> list[MemoryPoint]:
+        """The same as `memory_of`, with the times at which the device comes to it: see `lab.vgpu.memory_times`.
+
+        Raises:
+            DeviceError: when the profile has no such device.
+        """
+        works = [Work(span.issued_ns, span.start_ns, span.end_ns) for span in self.spans if span.device == device]
+        works += [
+            Work(copy.issued_ns, copy.start_ns, copy.end_ns)
+            for copy in self.transfers
+            if (device, 0) in ((copy.source, copy.source_stream), (copy.target, copy.target_stream))
+        ]
+        return on_device(self.memory_of(device), works)
+
     @property
     def memory(self) -> dict[str, list[MemoryPoint]]:
-        """What every device's memory was used for."""
+        """What every device's memory was used for, by the host."""
         return {device: self.memory_of(device) for device in self.devices}
 
     def summary(self) -> str:
@@ -227,7 +242,7 @@ class Recording:
         return views.draw("profile_timeline", self, theme, window_ms)
 
     def memory_figure(self, theme: str = "light") -> Any:
-        """A Plotly figure of what every device's memory was used for.
+        """A Plotly figure of what every device's memory was used for, over the device's time.
 
         Raises:
             LabError: when what draws it is not installed.

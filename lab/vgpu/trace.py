@@ -164,7 +164,7 @@ def _host(recording: Recording, rows: _Rows) -> Iterator[Event]:
 
 def _memory(recording: Recording, rows: _Rows) -> Iterator[Event]:
     for device in recording.devices:
-        for point in corners(recording.memory_of(device)):
+        for point in corners(recording.memory_while_running(device)):
             yield {
                 "ph": "C",
                 "name": "memory (bytes)",

@@ -119,9 +119,25 @@ def test_memory_is_stacked_by_purpose() -> None:
     assert (areas["gradients"][0], areas["gradients"][-1], max(areas["activations"])) == (0, 40.0, 4.004)
     assert {trace.stackgroup for trace in figure.data} == {"vgpu:0"}  # vgpu:1 holds nothing
     last = figure.data[0].x[-1]
-    assert last == pytest.approx(1.02 * p.memory["vgpu:0"][-1].at_ns / US)
-    assert "by the host as it issues" in figure.layout.xaxis.title.text
+    assert last == pytest.approx(p.length_ns / US)
+    assert "as the device comes to it" in figure.layout.xaxis.title.text
     assert "simulated" in figure.layout.title.text
+
+
+def test_memory_is_drawn_over_the_devices_time() -> None:
+    vgpu.enable(devices=1, hardware=HARDWARE)
+    x = torch.zeros(1_000, device="vgpu:0")
+    torch.vgpu.synchronize()
+    with vgpu.profile() as p:
+        made = [x]
+        for _ in range(20):
+            made.append(made[-1] * 2)
+        torch.vgpu.synchronize()
+    (other,) = (trace for trace in figures.profile_memory(p).data if trace.name == "other")
+    starts = [span.start_ns / US for span in p.spans]
+    assert p.host_ns > 4 * max(span.issued_ns for span in p.spans)  # The host had issued all in a quarter of the time.
+    assert list(other.x[1:-1]) == pytest.approx(starts)
+    assert list(other.y[1:-1]) == pytest.approx([4.0 * (count + 2) for count in range(20)])
 
 
 @pytest.mark.parametrize("draw", [figures.profile_timeline, figures.profile_memory])

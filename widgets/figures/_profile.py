@@ -1,4 +1,4 @@
-"""A profile of virtual GPUs: what every device and stream did, and what its memory was used for."""
+"""A profile of virtual GPUs: what every device and stream did, and what its memory was used for meanwhile."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from widgets.figures._units import byte_unit, duration, human_bytes, time_unit
 
 TIMELINE, MEMORY = "Device timeline", "Memory by purpose"
 AXIS = "time since the profile began, {symbol} (simulated)"
-HOST_AXIS = "time since the profile began, by the host as it issues, {symbol} (simulated)"
-"""Memory is taken and given back when an operation is issued, as on CUDA, and the host is ahead of its devices."""
+DEVICE_AXIS = "time since the profile began, as the device comes to it, {symbol} (simulated)"
+"""The host takes memory and gives it back when it issues an operation, as on CUDA, and is ahead of its devices: over
+its time, a step's memory would be over before the device has begun. See `lab.vgpu.memory_times`."""
 NOTHING = "Nothing ran on a virtual GPU in this time"
 FINE_BARS = 32
 """On a lane; with more than that, layers are shown as the part of the net that they belong to."""
@@ -139,11 +140,12 @@ def _joined(spans: list[Span], length_ns: int) -> list[Span]:
 
 
 def memory(profile: Recording, theme: Theme = "light") -> Spec:
-    """A row per device: what its memory was used for, stacked."""
-    points = {device: found for device, found in profile.memory.items() if any(point.total for point in found)}
+    """A row per device: what its memory was used for while it worked, stacked."""
+    every = {device: profile.memory_while_running(device) for device in profile.devices}
+    points = {device: found for device, found in every.items() if any(point.total for point in found)}
     if not points:
         return theming.empty(theme, MEMORY, ROW + 70, NOTHING)
-    end_ns = round(1.02 * max(found[-1].at_ns for found in points.values())) or profile.length_ns
+    end_ns = max(profile.length_ns, *(found[-1].at_ns for found in points.values())) or 1
     unit, symbol = time_unit(end_ns)
     highest = max(point.total for found in points.values() for point in found)
     scale, name = byte_unit(highest)
@@ -155,7 +157,7 @@ def memory(profile: Recording, theme: Theme = "light") -> Spec:
         hovermode="closest",
         grid={"rows": len(points), "columns": 1, "pattern": "coupled", "ygap": 0.18},
         xaxis={
-            "title": {"text": HOST_AXIS.format(symbol=symbol)},
+            "title": {"text": DEVICE_AXIS.format(symbol=symbol)},
             "range": [0, end_ns / unit],
             "showgrid": False,
             "nticks": 8,

@@ -226,8 +226,8 @@ def test_every_operation_copy_and_wait_is_in_it(tmp_path: Path) -> None:
     assert counts == {
         (f"vgpu:0{gpu}", 0): 4_000,
         (f"vgpu:1{gpu}", 0): 0,
-        (f"vgpu:1{gpu}", issue): 4_000,  # the copy is made, and freed when mul_ has been issued
-        (f"vgpu:1{gpu}", 2 * issue): 0,
+        (f"vgpu:1{gpu}", issue): 4_000,  # the copy is under way, and freed when mul_ has ended
+        (f"vgpu:1{gpu}", waited): 0,
     }
     assert trace["otherData"]["clock"].startswith("simulated")
 
