@@ -2,6 +2,10 @@
 
     theta <- theta - eta * (1/N) * sum_i grad L_i(theta)
 
+or, with momentum mu, whose v begins as 0 (torch.optim.SGD's formula),
+
+    v <- mu * v + (1/N) * sum_i grad L_i(theta),    theta <- theta - eta * v
+
 Split the data, copy the model, compute gradients locally, synchronise, update, repeat: each is a method here, in plain
 PyTorch on the CPU, with the parameters and the first batch that a run of the same Experiment has. With one rank it is a
 step on one device, or of model parallelism, whose devices each update what they hold by the same formula.
@@ -39,8 +43,10 @@ class Update:
     gradients: tuple[Tensor, ...]
     """Of each rank's own loss."""
     mean: Tensor
+    velocity: Tensor
+    """mu * velocity of the step before + mean, computed here: in the first step, or without momentum, the mean."""
     formula: Tensor
-    """before - eta * mean, computed here."""
+    """before - eta * velocity, computed here."""
     after: Tensor
     """What the optimizer made of the parameter."""
 
@@ -91,6 +97,8 @@ class SixSteps:
         self.gradients: list[dict[str, Tensor]] = []
         """Of each rank, by the parameter's name."""
         self.mean: dict[str, Tensor] = {}
+        self.velocity: dict[str, Tensor] = {}
+        """What the step takes off, times eta: the gradients' mean, with momentum those of the steps before too."""
         self.after: dict[str, Tensor] = {}
 
     @property
@@ -126,7 +134,8 @@ class SixSteps:
                 self.before[name],
                 tuple(gradients[name] for gradients in self.gradients),
                 self.mean[name],
-                self.before[name] - self.experiment.lr * self.mean[name],
+                self.velocity[name],
+                self.before[name] - self.experiment.lr * self.velocity[name],
                 self.after[name],
             )
             for name in self.names
@@ -171,6 +180,11 @@ class SixSteps:
 
     def _update(self) -> None:
         """5. Update: every rank does the same to its copy, so that the copies stay equal."""
+        kept = self.experiment.momentum
+        self.velocity = {
+            name: mean + kept * self.velocity[name] if name in self.velocity else mean
+            for name, mean in self.mean.items()
+        }
         for optimizer in self._optimizers:
             optimizer.step()
         self.after = _values(self.copies[0])

@@ -65,6 +65,21 @@ def test_what_each_of_the_six_steps_does() -> None:
     assert not torch.equal(before[0], steps.indices[0])
 
 
+@pytest.mark.parametrize("experiment", [DATA_PARALLEL, DDP.replace(momentum=0.5), DDP.replace(momentum=0)])
+def test_the_formula_holds_in_every_step(experiment: Experiment) -> None:
+    steps, velocity = SixSteps(experiment), torch.zeros(10)
+    for step in range(3):
+        steps.finish()
+        updates = {update.name: update for update in steps.updates()}
+        assert max(update.difference for update in updates.values()) < 1e-7
+        bias = updates["fc2.bias"]
+        velocity = experiment.momentum * velocity + bias.mean
+        torch.testing.assert_close(bias.after, bias.before - experiment.lr * velocity)
+        plain = float((bias.before - experiment.lr * bias.mean - bias.after).abs().max())
+        assert (plain > 1e-4) == bool(step and experiment.momentum)  # without the momentum it holds in step 0 only
+        steps.advance()
+
+
 def test_a_wrong_mean_shows() -> None:
     steps = SixSteps(DDP)
     for _ in NAMES[:4]:

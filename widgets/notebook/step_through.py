@@ -128,10 +128,12 @@ def _body(steps: SixSteps, name: str, parameter: str) -> str:
             return table(rows, strong) + f"<p>{same}</p>" + _shown(steps.mean[parameter].numel())
         case "update":
             now = [dict(net.named_parameters())[parameter].detach() for net in steps.copies]
-            eta = steps.experiment.lr
+            eta, momentum = steps.experiment.lr, steps.experiment.momentum
+            velocity = [(f"v = {momentum:g} · v + mean", first(steps.velocity[parameter]))] if momentum else []
             rows = [
                 ("θ before", first(steps.before[parameter])),
-                (f"η · mean, η = {eta:g}", first(eta * steps.mean[parameter])),
+                *velocity,
+                (f"η · {'v' if momentum else 'mean'}, η = {eta:g}", first(eta * steps.velocity[parameter])),
                 *((f"θ after, rank {rank}", first(value)) for rank, value in zip(ranks, now, strict=True)),
             ]
             strong = [label for label, _ in rows if label.startswith("θ after")]

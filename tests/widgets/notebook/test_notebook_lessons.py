@@ -57,7 +57,7 @@ def test_tensors_before_and_after_the_average_are_real_ones() -> None:
     torch.testing.assert_close(after[0], before.mean(0), atol=1e-6, rtol=0)
     panel.advance()
     page = panel.said.value
-    theta, eta_mean = numbers(page, "θ before"), numbers(page, "η · mean")
+    theta, eta_mean = numbers(page, "θ before"), numbers(page, "η · v")
     moved = numbers(page, "θ after, rank 1")
     assert moved == pytest.approx([a - b for a, b in zip(theta, eta_mean, strict=True)], abs=2e-6)
     assert "between any two copies: 0" in page
@@ -95,7 +95,7 @@ def test_what_cannot_be_stepped_through_is_said_inside() -> None:
 
 
 def test_both_sides_of_the_formula_are_shown_with_their_difference() -> None:
-    check = FormulaCheck(DDP, parameter="fc2.bias")
+    check = FormulaCheck(DDP.replace(momentum=0), parameter="fc2.bias")
     page = check.said.value
     gradients = torch.tensor([numbers(page, f"∇L{rank} of rank {rank}") for rank in range(2)])
     mean = torch.tensor(numbers(page, "their mean"))
@@ -106,6 +106,27 @@ def test_both_sides_of_the_formula_are_shown_with_their_difference() -> None:
     assert right == pytest.approx(by_hand, abs=2e-6)
     assert check.difference < 1e-7
     assert "over all 21,840 values of all parameters" in page
+
+
+def test_the_formula_has_the_momentum_and_holds_in_every_step() -> None:
+    check = FormulaCheck(DDP, parameter="fc2.bias")
+    first = numbers(check.said.value, "v = mean")
+    assert first == numbers(check.said.value, "their mean")
+    check.step.value = 1
+    page = check.said.value
+    assert check.alert.value == ""
+    assert text.MOMENTUM.format(momentum=0.9, mean="mean") in page
+    velocity, mean = numbers(page, "v = 0.9 · v + mean"), numbers(page, "their mean")
+    assert velocity == pytest.approx([0.9 * v + m for v, m in zip(first, mean, strict=True)], abs=2e-6)
+    by_hand = [a - 0.5 * v for a, v in zip(numbers(page, "θ before"), velocity, strict=True)]
+    assert numbers(page, "θ after the step") == pytest.approx(by_hand, abs=2e-6)
+    assert check.difference < 1e-7
+    second = page
+    check.step.value = 0  # back: from the beginning again
+    assert numbers(check.said.value, "v = mean") == first
+    assert FormulaCheck(DDP, parameter="fc2.bias", step=1).said.value == second
+    check.step.value = 9
+    assert check.step.value == 2  # the last of three
 
 
 def test_the_formula_per_device() -> None:
@@ -123,7 +144,10 @@ def test_a_runs_own_losses_stand_beside_the_formula(strategy: str, no_leaks: Non
     check = FormulaCheck(run)
     found = re.findall(r"Loss of rank (\d) in step 0: ([\d.]+) in the run, ([\d.]+) here", check.said.value)
     assert [rank for rank, _, _ in found] == (["0", "1"] if strategy == "ddp" else ["0"])
-    for _, theirs, ours in found:
+    check.step.value = 1
+    later = re.findall(r"Loss of rank (\d) in step 1: ([\d.]+) in the run, ([\d.]+) here", check.said.value)
+    assert [rank for rank, _, _ in later] == [rank for rank, _, _ in found]
+    for _, theirs, ours in found + later:
         assert float(theirs) == pytest.approx(float(ours), abs=1e-5)
 
 
