@@ -17,24 +17,48 @@ import typer
 
 from lab.exit_codes import FAILED, as_exit_codes
 
+FOLDER = Path("parallel-lab-course")
+"""Where the course is copied to, in the folder where the command is given."""
+
 
 def notebooks(
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where to copy the course; made if need be.", metavar="FOLDER")
-    ] = Path("parallel-lab-course"),
+        Path | None,
+        typer.Option(
+            "--dir",
+            help="Where to copy the course; made if need be. This folder if it has the course, else one inside.",
+            metavar="FOLDER",
+            show_default=str(FOLDER),
+        ),
+    ] = None,
     open_lab: Annotated[
         bool, typer.Option("--open/--no-open", help="Open JupyterLab there, or only copy the course.")
     ] = True,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Let JupyterLab open a browser.")] = True,
+    reset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only bring a fresh copy of this notebook, and keep yours beside it: 05, or the file's name. May be "
+            "given several times.",
+            metavar="NOTEBOOK",
+        ),
+    ] = None,
     html: Annotated[
         Path | None,
         typer.Option(help="Copy nothing: run every notebook, and write a page of each here.", metavar="FOLDER"),
     ] = None,
 ) -> None:
     """Copy the course to a folder of yours and open JupyterLab there. What you have changed is never overwritten."""
-    from lab.course import files
+    from lab.course import files, resetting
 
+    if directory is None:
+        directory = Path() if Path(files.RECORD).exists() else FOLDER
     with as_exit_codes():
+        if reset:
+            words = [word for several in reset for word in several.split(",")]
+            for done in resetting.reset(words, directory):
+                typer.echo(resetting.told(done, directory))
+            return
         if html is not None:
             from widgets.notebook import pages
 

@@ -1,7 +1,8 @@
 """The course's files: where they lie, and how they are copied without ever losing what a student wrote.
 
 A copy remembers, in `.parallel-lab.json` beside it, what each file was when it was copied. A file that is still that is
-brought up to date; one that has been changed since, or was there before, is kept.
+brought up to date; one that has been changed since, or was there before, is kept. What the notebooks link to in `docs/`
+comes along, so that a link leads somewhere in both places.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import shlex
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.errors import LabError
 
 RECORD = ".parallel-lab.json"
+_LINK = re.compile(rb"\]\(\.\./(docs/[^)#]+)")
+"""In a notebook, to a file of the documentation, which lies beside the notebooks' folder."""
+_BESIDE = re.compile(rb"\]\(([\w./-]+)\)")
+"""In the documentation, to a file of its own."""
 
 
 @dataclass(slots=True)
@@ -50,47 +57,77 @@ def notebooks() -> list[Path]:
     return sorted(folder().glob("[0-9][0-9]-*.ipynb"))
 
 
+def content(notebook: Path) -> bytes:
+    """The notebook as it is in a copy of the course, which has `docs/` inside."""
+    return re.sub(rb"\]\(\.\./docs/", b"](docs/", notebook.read_bytes())
+
+
+def companions() -> list[str]:
+    """What the notebooks link to, `docs/...`, and what those files link to."""
+    home = folder().parent
+    found = list(dict.fromkeys(link.decode() for each in notebooks() for link in _LINK.findall(each.read_bytes())))
+    for name in found:  # grows meanwhile
+        if name.endswith(".md"):
+            links = [str(Path(name).parent / link.decode()) for link in _BESIDE.findall((home / name).read_bytes())]
+            found += [link for link in dict.fromkeys(links) if link not in found and (home / link).is_file()]
+    return found
+
+
 def copy(target: Path) -> Copied:
     """Copies the course into a folder, which is made where there is none.
 
     Raises:
         LabError: when the folder cannot be written to, or is the course's own.
     """
-    if target.resolve() == folder().resolve():
-        raise LabError(f"{target} is where the course itself lies: copy it to another folder with --dir")
-    copied = Copied()
+    refuse_own(target)
+    copied, beside = Copied(), Copied()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        before = _record(target)
+        before = read_record(target)
         record = dict(before)
         for source in notebooks():
-            _copy(source, target / source.name, before, record, copied)
-        _write(target / RECORD, json.dumps(record, indent=2).encode())
+            _copy(source.name, content(source), target, before, record, copied)
+        for name in companions():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            _copy(name, (folder().parent / name).read_bytes(), target, before, record, beside)
+        write_record(target, record)
     except OSError as error:
         raise LabError(f"cannot copy the course to {target}: {error.strerror or error}") from error
+    copied.kept += beside.kept
     return copied
 
 
-def _copy(source: Path, place: Path, before: dict[str, str], record: dict[str, str], copied: Copied) -> None:
-    content = source.read_bytes()
-    digest = _digest(content)
+def refuse_own(target: Path) -> None:
+    """Nothing is copied onto the course itself.
+
+    Raises:
+        LabError: for its own folder.
+    """
+    if target.resolve() == folder().resolve():
+        raise LabError(f"{target} is where the course itself lies: copy it to another folder with --dir")
+
+
+def _copy(
+    name: str, content: bytes, target: Path, before: dict[str, str], record: dict[str, str], copied: Copied
+) -> None:
+    place, new = target / name, digest(content)
     if not place.exists():
-        copied.new.append(source.name)
+        copied.new.append(name)
     else:
-        there = _digest(place.read_bytes())
-        if there == digest:
-            copied.same.append(source.name)
-            record[source.name] = digest
+        there = digest(place.read_bytes())
+        if there == new:
+            copied.same.append(name)
+            record[name] = new
             return
-        if before.get(source.name) != there:
-            copied.kept.append(source.name)
+        if before.get(name) != there:
+            copied.kept.append(name)
             return
-        copied.updated.append(source.name)
-    _write(place, content)
-    record[source.name] = digest
+        copied.updated.append(name)
+    write(place, content)
+    record[name] = new
 
 
-def _record(target: Path) -> dict[str, str]:
+def read_record(target: Path) -> dict[str, str]:
     """File -> digest of what was copied there. One that cannot be read counts as none: everything is then kept."""
     try:
         found = json.loads((target / RECORD).read_text(encoding="utf-8"))
@@ -99,13 +136,22 @@ def _record(target: Path) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in found.items()} if isinstance(found, dict) else {}
 
 
-def _write(place: Path, content: bytes) -> None:
-    """All or nothing: a full disk or a power cut leaves the file that was there."""
+def write_record(target: Path, record: dict[str, str]) -> None:
+    write(target / RECORD, json.dumps(record, indent=2).encode())
+
+
+def write(place: Path, content: bytes, make_room: Callable[[], object] = bool) -> None:
+    """All or nothing: a full disk or a power cut leaves the file that was there.
+
+    Args:
+        make_room: called when all of the new file is on the disk, and the one that was there is as it was.
+    """
     handle, name = tempfile.mkstemp(dir=place.parent, prefix=".copying-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         Path(name).chmod(0o644)
+        make_room()
         Path(name).replace(place)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -113,7 +159,7 @@ def _write(place: Path, content: bytes) -> None:
         raise
 
 
-def _digest(content: bytes) -> str:
+def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
@@ -127,4 +173,9 @@ def told(copied: Copied, target: Path) -> Iterable[str]:
     if done:
         yield f"The course is in {target}: {', '.join(done)}."
     for name in copied.kept:
-        yield f"Kept {name}, which you have changed; rename it and run this again to have the course's own beside it."
+        yield f"Kept {name}, which you have changed."
+    numbers = [name[:2] for name in copied.kept if name.endswith(".ipynb")]
+    if numbers:
+        again = " ".join(f"--reset {number}" for number in numbers)
+        command = f"parallel-lab notebooks --dir {shlex.quote(str(target))} {again}"
+        yield f"`{command}` brings the course's own, and keeps yours beside it."

@@ -267,4 +267,4 @@ check("05-accumulate", accumulate)
 # - Huang et al., *GPipe* (2019), where this schedule comes from: <https://arxiv.org/abs/1811.06965>
 # - `torch.distributed.pipelining` has this schedule and others, which keep fewer activations or shrink the bubble further:
 #   <https://docs.pytorch.org/docs/stable/distributed.pipelining.html>
-# - `docs/examples/resnet50_split.py` draws the same U for ResNet-50 on two GPUs.
+# - [`docs/examples/resnet50_split.py`](../docs/examples/resnet50_split.py) draws the same U for ResNet-50 on two GPUs.

@@ -275,6 +275,6 @@ check("09-assign", assign)
 # ## Where to read on
 #
 # - Do it on your own net: `lab.start(experiment, net=YourNet)`, or `LabPanel(net=YourNet)`.
-# - `docs/virtual-gpus.md` says what the simulated clock counts and what it leaves out.
+# - [`docs/virtual-gpus.md`](../docs/virtual-gpus.md) says what the simulated clock counts and what it leaves out.
 # - Li et al. (2018), *ASHA*: stop bad runs early, and use their devices for new ones: <https://arxiv.org/abs/1810.05934>
 # - PyTorch's overview of all its ways: <https://docs.pytorch.org/tutorials/beginner/dist_overview.html>

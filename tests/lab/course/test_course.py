@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,11 @@ import lab
 from lab import cli, course, course_commands, vgpu
 from lab.course import files, settings
 from lab.errors import DeviceError, LabError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @pytest.fixture
@@ -109,6 +116,7 @@ def test_what_a_student_changed_is_kept_and_the_rest_brought_up_to_date(small: P
     said = "\n".join(files.told(copied, mine))
     assert "1 brought up to date" in said
     assert "Kept 00-a.ipynb, which you have changed" in said
+    assert f"--dir {mine} --reset 00`" in said
     # Also the time after, when the record knows the newer ones.
     assert files.copy(mine).kept == ["00-a.ipynb"]
     assert (mine / "00-a.ipynb").read_text() == "my own"
@@ -138,6 +146,29 @@ def test_the_real_course_is_found() -> None:
     assert names[0] == "00-tour.ipynb"
     for path in files.notebooks():
         assert json.loads(path.read_text(encoding="utf-8"))["nbformat"] == 4
+
+
+def test_what_the_notebooks_link_to_comes_along(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    files.copy(mine)
+    links = [
+        (path, link)
+        for path in [*mine.glob("*.ipynb"), *mine.rglob("*.md")]
+        for link in re.findall(r"\]\((?![a-z]+:|#)([^)\s]+)\)", path.read_text(encoding="utf-8"))
+    ]
+    assert {"docs/virtual-gpus.md", "docs/examples/resnet50_split.py"} <= {link for _, link in links}
+    assert [(path.name, link) for path, link in links if not (path.parent / link.partition("#")[0]).is_file()] == []
+
+
+def test_the_package_has_what_is_copied_and_no_answers(tmp_path: Path) -> None:
+    """By the patterns that the wheel is built with."""
+    root = files.folder().parent
+    wheel = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for name in files.companions():
+        assert any(name == path or name.startswith(f"{path}/") for path in wheel["only-include"]), name
+    assert wheel["exclude"] == ["notebooks/*", "!notebooks/*.ipynb"]
+    assert set(wheel["sources"].values()) == {"lab/course/notebooks", "lab/course/docs"}
+    assert "force-include" not in wheel
 
 
 @pytest.mark.parametrize(("user", "more"), [(1000, []), (0, ["--allow-root"])])
