@@ -78,13 +78,7 @@ def _rank(pipe: Connection, about: Any, function: Callable[..., Any], arguments:
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     vgpu.enable(**settings)
-    dist.init_process_group(
-        backend,
-        store=dist.FileStore(store, world_size),
-        rank=rank,
-        world_size=world_size,
-        timeout=timedelta(seconds=timeout_s),
-    )
+    join(backend, store, rank, world_size, timeout_s)
     try:
         result = function(rank, *arguments)
     except Exception as error:  # noqa: BLE001 - the parent looks at it
@@ -92,6 +86,18 @@ def _rank(pipe: Connection, about: Any, function: Callable[..., Any], arguments:
     pipe.send(result)
     dist.destroy_process_group()
     pipe.close()
+
+
+def join(backend: str, file: str, rank: int, world_size: int, timeout_s: float = 60.0) -> None:
+    """Begins a process group, and waits until every rank has: gloo's ranks are done connecting one after the other, and
+    one that leaves at once would break the connection of those that are not."""
+    import torch.distributed as dist
+
+    store = dist.FileStore(file, world_size)
+    timeout = timedelta(seconds=timeout_s)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    store.set(f"connected {rank}", "")
+    store.wait([f"connected {other}" for other in range(world_size)], timeout)
 
 
 class Seen:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from lab import vgpu
 from lab.vgpu.links import LinkModel
-from tests.lab.ranks import Seen, run_ranks
+from tests.lab.ranks import Seen, join, run_ranks
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -191,9 +191,7 @@ def opened_and_closed(rank, folder):
         if number == 0:
             first = count()
     last = count()
-    dist.init_process_group(
-        "vgloo", store=dist.FileStore(f"{folder}/store-last", 2), rank=rank, world_size=2
-    )  # which the end of the process expects
+    join("vgloo", f"{folder}/store-last", rank, 2)  # which the end of the process expects
     return first, last
 
 

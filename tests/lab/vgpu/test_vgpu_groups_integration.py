@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lab import vgpu
 from lab.vgpu.links import LinkModel
+from tests.lab import ranks
 from tests.lab.ranks import Seen, run_ranks
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -41,9 +42,7 @@ def run_all(rank, world_size, folder, checks):
             store.wait([f"done {other}" for other in range(world_size)])
             dist.destroy_process_group()
         del store, join
-    dist.init_process_group(  # which the end of the process expects
-        "vgloo", store=dist.FileStore(str(Path(folder) / "last"), world_size), rank=rank, world_size=world_size
-    )
+    ranks.join("vgloo", str(Path(folder) / "last"), rank, world_size)  # which the end of the process expects
     return found
 
 
