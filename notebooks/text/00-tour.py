@@ -34,7 +34,7 @@ else:
 import torch
 
 import lab
-from lab import course
+from lab import breakdown, course
 from lab.exercises import check
 from widgets.notebook import LabPanel, Predict
 
@@ -70,7 +70,8 @@ for name, layer in Net().named_children():
 # ## Predict
 #
 # We put `conv1` on the first device and all other layers on the second. The second device needs the output of the first,
-# and in the backward pass the first needs the gradient from the second.
+# and in the backward pass the first needs the gradient from the second. While something is copied between them, neither
+# computes.
 
 # %%
 predict = Predict("For what share of the time does the first device compute?", unit="%")
@@ -103,18 +104,17 @@ panel
 # %%
 run = panel.finished()
 state = run.state
-for name in state.device_names:
-    shares = state.shares(name)
-    working = shares.get("forward", 0) + shares.get("backward", 0) + shares.get("optimizer", 0)
-    print(
-        f"{name}: computes {working:.0%}, sends or receives {shares.get('transfer', 0):.0%}, waits {shares['wait']:.0%}"
-    )
-print(f"{state.crossing_bytes:,} bytes cross between the devices in each step")
-print(f"loss {state.mean_loss.y[0]:.2f} at first, {state.last_loss:.2f} at last")
+predict.reveal(100 * breakdown.busy(state, devices[0]))
+
+# %% [markdown]
+# The same number stands on the board, as "busy": the share of the time in which a device computes. The rest:
 
 # %%
-first = state.shares(state.device_names[0])
-predict.reveal(100 * sum(first.get(kind, 0) for kind in ("forward", "backward", "optimizer")))
+for name in state.device_names:
+    spent = breakdown.of_device(state, name)
+    print(f"{name}: computes {spent.busy:.0%}, sends or receives {spent.communicating:.0%}, waits {spent.waiting:.0%}")
+print(f"{state.crossing_bytes:,} bytes cross between the devices in each step")
+print(f"loss {state.mean_loss.y[0]:.2f} at first, {state.last_loss:.2f} at last")
 
 # %% [markdown]
 # Two devices, and each of them waits for a good part of the time. Placing layers makes room for a large net; it does not

@@ -37,7 +37,7 @@ from PIL import Image
 from torch import nn
 
 import lab
-from lab import course, data
+from lab import breakdown, course, data
 from lab.exercises import check
 from lab.nets.net import Net
 from widgets.notebook import LabPanel, Predict
@@ -118,32 +118,43 @@ panel
 # %%
 run = panel.finished()
 state = run.state
+predict_accuracy.reveal(100 * state.evaluations[-1].accuracy)
+
+# %%
 print(f"{state.step} steps, {state.samples:,} images; a step takes {1e3 * state.step_seconds:.2f} ms")
 print(f"loss {state.mean_loss.y[0]:.3f} at first, {state.last_loss:.3f} at last")
 print(f"a net that guesses has a loss of ln 10 = {torch.log(torch.tensor(10.0)):.3f}")
-predict_accuracy.reveal(100 * state.evaluations[-1].accuracy)
+print(f"{state.evaluations[-1].accuracy:.0%} of the test images are right")
+print(f"{device} computes {breakdown.busy(state, device):.0%} of the time")
 
 # %% [markdown]
-# Now layer by layer: where the parameters are, and where the time goes.
+# Now layer by layer: which one takes most of the time?
 
 # %%
 nodes = {node.name: node for node in state.graph.nodes if node.kind == "layer"}
 parameters = sum(node.parameters for node in nodes.values())
 time_ns = {name: state.layers[name]["forward"] + state.layers[name]["backward"] for name in nodes}
+predict_layer.reveal(max(time_ns, key=time_ns.get))
+
+# %% [markdown]
+# Where the parameters are, and where the time goes:
+
+# %%
 for name, node in nodes.items():
     share, time = node.parameters / parameters, time_ns[name] / sum(time_ns.values())
     flops = (node.forward_flops + node.backward_flops) / 1e6
     print(
-        f"{name:6} {share:>4.0%} of the parameters, {flops:>6.1f} million operations a step, {time:>4.0%} of the time"
+        f"{name:6} {share:>4.0%} of the parameters, {flops:>6.1f} million operations a step, {time:>4.0%} of the time, "
+        f"backward {state.layers[name]['backward'] / state.layers[name]['forward']:.2f} times as long as forward"
     )
-
-# %%
-predict_layer.reveal(max(time_ns, key=time_ns.get))
 
 # %% [markdown]
 # The layer with most of the parameters is not the one that takes most of the time. A convolution uses each of its few
-# parameters at every place of the image; a linear layer uses each parameter once. Keep this in mind for notebook 04: cutting
-# a net into parts with equal parameters does not give parts with equal work.
+# parameters at every place of an image; a linear layer uses each parameter once for an image. Keep this in mind for
+# notebook 04: cutting a net into parts with equal parameters does not give parts with equal work.
+#
+# Backward has two things to compute in each layer: the gradient of its parameters and that of its input, each about as
+# much work as forward. Only the first layer's input, the image, needs no gradient.
 
 # %% [markdown]
 # ## In plain PyTorch
@@ -176,8 +187,8 @@ if state.loss[0].stride == 1:  # a long run keeps averages of several steps
 # %% [markdown]
 # ## One log-softmax too many
 #
-# `Net` ends with `log_softmax`, and `CrossEntropyLoss` begins with one. You will find this pair in many published
-# examples. Does it matter? Compare the loss with and without the net's own.
+# `Net` ends with `log_softmax`, and `CrossEntropyLoss` begins with one. You will meet this pair in other people's
+# code. Does it matter? Compare the loss with and without the net's own.
 
 # %%
 scores = torch.randn(64, 10)
@@ -192,8 +203,8 @@ print(f"once {once:.6f}, twice {twice:.6f}, difference {abs(once - twice):.1e}")
 #
 # ## Exercise
 #
-# This net comes from a published example and has two mistakes: one stops it, the other is the one above. Mend it so that
-# it goes with `CrossEntropyLoss`. Run the two cells, read what the check says, and go on until it agrees.
+# This net has two mistakes: one stops it, the other is the one above. Mend it so that it goes with `CrossEntropyLoss`. Run
+# the two cells, read what the check says, and go on until it agrees.
 
 
 # %% tags=["exercise"] name="01-mend"

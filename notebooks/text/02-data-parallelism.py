@@ -37,7 +37,7 @@ import torch
 from torch import nn
 
 import lab
-from lab import course, data
+from lab import breakdown, course, data, vgpu
 from lab.exercises import check
 from lab.nets.net import Net
 from widgets.notebook import FormulaCheck, LabPanel, Predict, StepThrough
@@ -59,7 +59,9 @@ devices, length
 #
 # $$\theta \leftarrow \theta - \eta \cdot \frac{1}{N} \sum_i \nabla L_i(\theta)$$
 #
-# $\eta$ is the learning rate.
+# $\eta$ is the learning rate. This is plain SGD. SGD with **momentum** $\mu$ remembers the steps before in a $v$ for each
+# parameter, and does the same with it on every device: $v \leftarrow \mu v + \frac{1}{N} \sum_i \nabla L_i(\theta)$ and
+# $\theta \leftarrow \theta - \eta v$. In the first step $v$ is the mean itself, so that both are one formula there.
 #
 # ## Predict
 #
@@ -81,7 +83,7 @@ predict_mean
 # "Compute gradients locally" the three rows differ; at "Synchronise" they become one.
 
 # %%
-three = lab.Experiment(strategy="ddp", world_size=3, batch_size=48, lr=0.1)
+three = lab.Experiment(strategy="ddp", world_size=3, batch_size=48, lr=0.1, momentum=0)  # plain SGD
 step_through = StepThrough(three)
 step_through
 
@@ -96,22 +98,47 @@ steps.finish()
 whole = steps.whole_batch_gradient()
 apart = max(float((whole[name] - steps.mean[name]).abs().max()) for name in steps.names)
 largest = max(float(gradient.abs().max()) for gradient in whole.values())
+predict_mean.reveal("equal, up to rounding" if apart < 1e-5 * largest else "different: each rank saw other images")
+
+# %%
 print("losses of the three ranks:", [round(loss, 4) for loss in steps.losses])
 print(f"largest value in the gradient: {largest:.4f}; mean and whole batch differ by at most {apart:.1e}")
 print(f"largest difference between the three copies after the update: {steps.copies_differ_by}")
-predict_mean.reveal("equal, up to rounding" if apart < 1e-5 * largest else "different: each rank saw other images")
 
 # %% [markdown]
 # Why is it equal? The loss of a batch is the mean over its images. Three shares of 16 images have three means, and the mean
-# of those is the mean of all 48. A gradient of a mean is the mean of the gradients.
+# of those is the mean of all 48, because the shares have equal sizes. A gradient of a mean is the mean of the gradients.
 #
-# So data parallelism changes **where** the work is done, not what is learned.
+# So data parallelism changes **where** the work is done, not what is learned, as long as each image passes the net on its
+# own and nothing is drawn by lot. Two layers break that. **Batch norm** normalises with the mean and the deviation of the
+# images that it sees, and here it sees a share only (`nn.SyncBatchNorm` asks all ranks for theirs). **Dropout** draws other
+# numbers on each device. With either of them, the gradients are no longer those of one device:
+
+# %%
+mnist = data.load("mnist")
+
+
+def gradient(net, x, y):
+    net.zero_grad()
+    nn.functional.cross_entropy(net(x), y).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in net.parameters()])
+
+
+x, y = mnist.train_inputs[:48], mnist.train_targets[:48]
+for layer in (nn.Identity(), nn.BatchNorm1d(50), nn.Dropout()):
+    torch.manual_seed(0)
+    tried = nn.Sequential(nn.Flatten(), nn.Linear(784, 50), layer, nn.ReLU(), nn.Linear(50, 10))
+    of_one = gradient(tried, x, y)
+    mean = torch.stack([gradient(tried, *share) for share in zip(x.chunk(3), y.chunk(3), strict=True)]).mean(0)
+    far = float((mean - of_one).abs().max() / of_one.abs().max())
+    print(f"{type(layer).__name__:12} three shares and one device differ by {far:.1e} of the largest value")
 
 # %% [markdown]
 # ## The experiment
 #
 # `nn.DataParallel` does the six steps in one process. In every step the **first** device sends its parameters to the
-# others, collects their outputs and their gradients, and updates. How much is that?
+# others, collects their outputs and their gradients, and updates. How much is that? Leave out the images: in this run each
+# device gets its half of them from the host.
 
 # %%
 parameters = sum(parameter.numel() for parameter in Net().parameters())
@@ -133,13 +160,14 @@ panel
 # %%
 run = panel.finished()
 state = run.state
-for name in state.device_names:
-    shares = state.shares(name)
-    computes = sum(shares.get(kind, 0) for kind in ("forward", "backward", "optimizer"))
-    peak = state.memory[name].peak
-    print(f"{name}: computes {computes:.0%} of the time, waits {shares.get('wait', 0):.0%}, holds up to {peak:,} bytes")
-print(f"{state.crossing_bytes:,} bytes cross in a step")
 predict_bytes.reveal(state.crossing_bytes)
+
+# %%
+for name in state.device_names:
+    spent, peak = breakdown.of_device(state, name), state.memory[name].peak
+    print(f"{name}: computes {spent.busy:.0%} of the time, waits {spent.waiting:.0%}, holds up to {peak:,} bytes")
+    print(f"{'':{len(name)}}  sends {state.sent_bytes[name]:,} bytes in a step")
+print(f"{state.crossing_bytes:,} bytes cross in a step; the host sends {state.host_bytes:,} bytes of images and labels")
 
 # %% [markdown]
 # Where do they come from? Count the parameters on their way out, their gradients on the way back, and the outputs of the
@@ -149,6 +177,19 @@ predict_bytes.reveal(state.crossing_bytes)
 outputs = experiment.batch_size // 2 * 10 * 4
 print(f"parameters and gradients {2 * 4 * parameters:,}, outputs and their gradients {2 * outputs:,}")
 print(f"together {2 * 4 * parameters + 2 * outputs:,} bytes")
+
+# %% [markdown]
+# Buffers would travel too, such as the running means of batch norm; `Net` has none. And why does the first device hold
+# more? It alone updates, so it alone holds what the optimizer remembers: with momentum a $v$ for each parameter. The same
+# run without momentum:
+
+# %%
+first, second = (state.memory[name].peak for name in devices)
+plain = lab.start(experiment.replace(momentum=0, steps=10))
+plain.result()
+without = plain.state.memory[devices[0]].peak - plain.state.memory[devices[1]].peak
+print(f"the first device holds {first - second:,} bytes more, and {without:,} more without momentum")
+print(f"a v for each parameter: {4 * parameters:,} bytes")
 
 # %% [markdown]
 # Is it faster, and does it learn the same? One device with the same batches:
@@ -164,14 +205,17 @@ print(f"speed-up {speedup:.2f} of 2; the losses of all steps differ by at most {
 # %% [markdown]
 # It is less than 2: the copying takes time, and so does what only the first device does.
 #
-# Now the formula on this run's own gradients. Choose a parameter; the two bold rows are the two sides of the formula.
+# Now the formula on this run's own gradients. Choose a parameter and a step; the two bold rows are the two sides of the
+# formula. The run has momentum: in step 0 $v$ is the mean, from step 1 on there is more in it.
 
 # %%
 formula = FormulaCheck(run)
 formula
 
 # %%
-print(f"largest difference between both sides, over all parameters: {formula.difference:.1e}")
+for step in (0, 1, 9):
+    tried = FormulaCheck(run, step=step)
+    print(f"step {tried.step.value}: largest difference between both sides, all parameters: {tried.difference:.1e}")
 
 # %% [markdown]
 # ## In plain PyTorch
@@ -179,7 +223,6 @@ print(f"largest difference between both sides, over all parameters: {formula.dif
 # First by hand, so that nothing is hidden: the six steps for two devices.
 
 # %%
-mnist = data.load("mnist")
 images, labels = mnist.train_inputs[:64], mnist.train_targets[:64]
 torch.manual_seed(0)
 net = Net()
@@ -202,7 +245,8 @@ apart = max(
 print("the copies differ by", apart)
 
 # %% [markdown]
-# And with `nn.DataParallel`: one line. The batch goes to the first device, and so does everything that comes back.
+# And with `nn.DataParallel`: one line. The whole batch goes to the first device, which sends the others their parts of it,
+# and so does everything that comes back.
 
 # %%
 torch.manual_seed(0)
@@ -220,9 +264,21 @@ ours = [parameter.detach().cpu() for parameter in copies[0].parameters()]
 print("differs from the step by hand by", max(float((a - b).abs().max()) for a, b in zip(theirs, ours, strict=True)))
 
 # %% [markdown]
+# So here the second device's images cross between the devices as well, which the lab's run spared:
+
+# %%
+passed_on = images.chunk(2)[1].numel() * 4
+print(f"{passed_on:,} bytes of images; with those counted above, {state.crossing_bytes + passed_on:,} bytes in a step")
+if devices[0].startswith("vgpu"):  # a profile of the same step
+    with vgpu.profile() as profile:
+        nn.functional.cross_entropy(parallel(images.to(devices[0])), labels.to(devices[0])).backward()
+    crossed = sum(link.bytes for link in profile.links() if "cpu" not in (link.source, link.target))
+    print(f"{crossed:,} bytes between the devices were measured")
+
+# %% [markdown]
 # `nn.DataParallel` is good for understanding. For work, PyTorch recommends `DistributedDataParallel` also on one machine:
-# a process for each device, no first device that does more than the others, and parameters that are never sent again.
-# That is notebook 03.
+# a process for each device, no first device that does more than the others, and parameters that are sent once, at the
+# beginning (buffers, where a net has some, before each forward). That is notebook 03.
 #
 # ## Exercise
 #
@@ -255,7 +311,8 @@ check("02-unequal", combine)
 # %% [markdown]
 # ## Where to read on
 #
-# - **03**: `DistributedDataParallel`, which hides the communication behind the computation.
+# - **03**: `DistributedDataParallel`, which hides most of the communication behind the computation.
 # - PyTorch on [`nn.DataParallel`](https://docs.pytorch.org/docs/stable/generated/torch.nn.DataParallel.html), with its
 #   warning that points to `DistributedDataParallel`.
+# - PyTorch on [`SGD`](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html): the formula with momentum.
 # - Goyal et al., *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour* (2017): what large shared batches need.

@@ -35,8 +35,9 @@ else:
 from torch.utils.data import DistributedSampler
 
 import lab
-from lab import course
+from lab import breakdown, course
 from lab.exercises import check
+from lab.vgpu import rings
 from widgets.notebook import LabPanel, Predict
 
 # %load_ext widgets.notebook
@@ -100,13 +101,32 @@ run = panel.finished()
 state = run.state
 for rank, losses in sorted(state.loss.items()):
     print(f"rank {rank}: loss {losses.y[0]:.4f} in the first step")
-print(f"{state.crossing_bytes:,} bytes of gradients from each rank in a step")
 for bucket in state.buckets:
     print(f"bucket {bucket.index}: {bucket.bytes:,} bytes, {', '.join(bucket.parameters)}")
 
 # %% [markdown]
 # The losses differ: each rank sees other images. The buckets are in the order in which backward finishes: `fc2` first,
-# `conv1` last. And fewer bytes travel than with `nn.DataParallel`: gradients only, never parameters.
+# `conv1` last.
+#
+# How many bytes travel? Gradients only, never parameters. In a **ring** of $N$ ranks each gradient passes in $N$ pieces: once
+# around to be added up, and once around to be told to all. From each rank that makes $2 (N - 1) / N$ times the bytes of the
+# gradients (Patarasuk and Yuan, 2009), which for two ranks is once. Beside it `nn.DataParallel`, as in notebook 02:
+
+# %%
+parallel = lab.start(experiment.replace(strategy="data_parallel", world_size=None, steps=5))
+parallel.result()
+for name, each in {"DDP": state, "DataParallel": parallel.state}.items():
+    sent = " and ".join(f"{each.sent_bytes[device]:,}" for device in each.device_names)
+    waits = " and ".join(f"{breakdown.of_device(each, device).waiting:.0%}" for device in each.device_names)
+    print(f"{name:13} sends {sent} bytes, {each.sent_total:,} in all; waits {waits}; {1e3 * each.step_seconds:.2f} ms")
+gradients = sum(bucket.bytes for bucket in state.buckets)
+for ranks in (2, 4, 8):
+    ring = rings.sent_bytes("all_reduce", gradients, ranks)
+    print(f"a ring of {ranks}: {max(ring):,} bytes from each rank, {sum(ring):,} in all")
+
+# %% [markdown]
+# In all that is hardly less than with `nn.DataParallel`. What DDP gains is something else. **Balance**: no rank sends or
+# does more than the others, however many there are; there everything begins and ends on the first device. And **overlap**:
 
 # %%
 for name in state.device_names:
@@ -119,8 +139,22 @@ for name in state.device_names:
 
 # %% [markdown]
 # The last bucket cannot hide: when `conv1` has its gradient, backward is over. Bigger buckets mean fewer messages, smaller
-# ones can start earlier. Change the learning rate or the batch in the panel and compare.
-#
+# ones can start earlier. Under **More** in the panel, change the size of the buckets, or switch the overlap off, and compare
+# with these:
+
+# %%
+for megabytes in (0.01, 0.03, 25):
+    tried = lab.start(experiment.replace(bucket_cap_mb=megabytes, steps=10))
+    tried.result()
+    went = tried.state.communication[tried.state.device_names[0]]
+    hidden = went.hidden_ns / (went.hidden_ns + went.exposed_ns + went.awaited_ns)
+    count = len(tried.state.buckets)
+    print(
+        f"buckets of {megabytes} MB: {count}, {hidden:.0%} of the communication is hidden, "
+        f"{1e3 * tried.state.step_seconds:.2f} ms"
+    )
+
+# %% [markdown]
 # Does it learn what one device learns? The same batches on one device:
 
 # %%
@@ -130,8 +164,7 @@ gap = max(abs(a - b) for a, b in zip(one.state.mean_loss.y, state.mean_loss.y, s
 print(f"largest difference between the losses of one device and of two ranks, over all steps: {gap:.1e}")
 
 # %% [markdown]
-# Only rounding: the same numbers are added in another order. Over many hundreds of steps such differences grow, in both
-# directions.
+# Only rounding: the same numbers are added in another order. Over many hundreds of steps such differences grow.
 #
 # ## Who gets which images
 #
@@ -172,7 +205,8 @@ ddp = DistributedDataParallel(net)  # here rank 0 sends its parameters to all
 print("inside DDP:  ", net.fc2.bias.detach().cpu()[:3].tolist())
 
 # %% [markdown]
-# The copies are equal now, and this was the only time that parameters travelled. The loop is the one of notebook 01, with
+# The copies are equal now, and this was the only time that parameters travelled. (Buffers, such as the running means of
+# batch norm, come from rank 0 before every forward; `Net` has none.) The loop is the one of notebook 01, with
 # two more lines: the sampler, and `set_epoch`.
 
 # %%
@@ -226,34 +260,34 @@ predict_averaged.reveal("the gradients" if max(apart.values()) < 1e-6 else "the 
 # ## What happens to the learning rate
 #
 # With $N$ ranks the **global** batch is $N$ times the local one. Two ranks with 64 images each make steps of 128 images:
-# half as many steps for the same images, and, because gradients are averaged and not added up, each step is as long as
-# before.
+# half as many steps for the same images, and, because gradients are averaged and not added up, each step is about as long
+# as before.
 
 
 # %%
 def trained(run):
+    """The mean loss of its last five steps."""
     run.result()
-    state = run.state
-    loss = sum(state.mean_loss.y[-5:]) / 5
-    print(
-        f"global batch {run.experiment.batch_size}, learning rate {run.experiment.lr}: {state.step} steps, "
-        f"{state.samples:,} images, loss {loss:.2f}, {state.evaluations[-1].accuracy:.1%} of the test images right"
-    )
-    return loss
+    return sum(run.state.mean_loss.y[-5:]) / 5
 
 
 twice = experiment.replace(batch_size=128, steps=state.step // 2)
-small = trained(run)  # the run of the panel
-large = trained(lab.start(twice))
-scaled = trained(lab.start(twice.replace(lr=0.02)))
+runs = [run, lab.start(twice), lab.start(twice.replace(lr=0.02))]  # the first is the panel's
+small, large, scaled = map(trained, runs)
+predict_loss.reveal("the same" if abs(large - small) < 0.02 else "higher" if large > small else "lower")
 
 # %%
-predict_loss.reveal("the same" if abs(large - small) < 0.02 else "higher" if large > small else "lower")
+for each in runs:
+    print(
+        f"global batch {each.experiment.batch_size}, learning rate {each.experiment.lr}: {each.state.step} steps, "
+        f"{each.state.samples:,} images, loss {trained(each):.2f}, "
+        f"{each.state.evaluations[-1].accuracy:.1%} of the test images right"
+    )
 
 # %% [markdown]
 # Twice the batch with twice the learning rate comes closer: this is the **linear scaling rule** (Goyal et al., 2017). It
-# is a rule of thumb. It holds for moderate batches, and a large learning rate needs a few gentle steps at the beginning
-# (warm-up).
+# is a rule of thumb. In that paper it held for ResNet-50 up to batches of 8,192 images, and needed a gentle beginning, in
+# which the learning rate grows for five epochs (warm-up).
 #
 # Two ways to say the same thing, then. Keep the global batch: each rank gets `batch / N`, and nothing else changes. Or keep
 # the local batch: the global one grows, and the learning rate has to be looked at again.
@@ -292,5 +326,8 @@ check("03-same", settings)
 # - **06** has ranks that hold several devices each; **07** has ranks that are late, or die.
 # - Li et al., *PyTorch Distributed: Experiences on Accelerating Data Parallel Training* (2020): why buckets, in the words
 #   of those who built them.
+# - Patarasuk and Yuan, *Bandwidth optimal all-reduce algorithms for clusters of workstations* (2009): why no way of adding
+#   up sends less than a ring.
+# - Goyal et al., *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour* (2017).
 # - PyTorch's notes on
 #   [DistributedDataParallel](https://docs.pytorch.org/docs/stable/notes/ddp.html).

@@ -16,7 +16,7 @@
 # # 04 · Model parallelism: one net, cut in two
 #
 # **What you will see.** Each device holds a part of the layers. You will place them, see what crosses, find out whether it
-# is faster, and meet the four mistakes that published examples make.
+# is faster, and meet two mistakes and two errors of belief that are common.
 #
 # **Time:** 40 minutes. **Before:** notebook 01; 02 helps.
 
@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lab
-from lab import course, data
+from lab import breakdown, course, data
 from lab.exercises import check
 from widgets.notebook import FormulaCheck, LabPanel, Predict
 
@@ -53,11 +53,14 @@ devices, length
 # ## The formula
 #
 # Data parallelism copies the net and cuts the batch. Model parallelism cuts the net and leaves the batch whole. Device $k$
-# holds the parameters $\theta_k$ and updates them with its own part of the gradient:
+# holds the parameters $\theta_k$. There is **one** loss, which depends on the parameters of all $n$ devices, and each device
+# updates its own parameters with the gradient by them:
 #
-# $$\theta_k \leftarrow \theta_k - \eta \, \nabla L_k(\theta_k)$$
+# $$\theta_k \leftarrow \theta_k - \eta \, \nabla_{\theta_k} L(\theta_1, \ldots, \theta_n)$$
 #
-# There is nothing to average. What crosses is something else: **activations** forward, and **their gradients** back.
+# There is nothing to average. (With momentum, as in the runs below, each device also remembers a $v_k$ for its
+# parameters: $v_k \leftarrow \mu v_k + \nabla_{\theta_k} L$ and $\theta_k \leftarrow \theta_k - \eta v_k$.) What
+# crosses is something else: **activations** forward, and **their gradients** back.
 #
 # One device first, so that there is something to compare with.
 
@@ -101,20 +104,37 @@ panel
 # %%
 run = panel.finished()
 state = run.state
-for name in state.device_names:
-    print(f"{name}: waits {state.shares(name).get('wait', 0):.0%} of the time")
-print(f"a step takes {1e3 * state.step_seconds:.2f} ms on two devices, {1e3 * one.state.step_seconds:.2f} ms on one")
 predict.reveal(1e3 * state.step_seconds)
+
+# %%
+print(f"a step takes {1e3 * state.step_seconds:.2f} ms on two devices, {1e3 * one.state.step_seconds:.2f} ms on one")
+for name in state.device_names:
+    spent = breakdown.of_device(state, name)
+    print(f"{name}: computes {spent.busy:.0%} of the time, waits {spent.waiting:.0%}")
 
 # %% [markdown]
 # Two devices are **not faster** than one: while one computes, the other waits for its result, and the transfers come on
-# top. What model parallelism gives is room. Each device holds only its own layers:
+# top. What model parallelism gives is room: each device holds only its own layers, with their gradients, what the optimizer
+# remembers of them, and their activations. `Net` is too lopsided to show it: nearly all of its memory stays with
+# `conv1`. A small GPT, whose layers are alike, cut in the middle:
+
 
 # %%
-for name in devices:
-    count = sum(node.parameters for node in state.graph.nodes if node.kind == "layer" and node.device == name)
-    print(f"{name}: {count:,} parameters, at most {state.memory[name].peak:,} bytes in use")
-print(f"one device alone: at most {one.state.memory[devices[0]].peak:,} bytes in use")
+def peaks(run):
+    """The most bytes that each of its devices has in use."""
+    run.result()
+    return [run.state.memory[device].peak for device in run.experiment.devices]
+
+
+gpt = single.replace(net="gpt", optimizer="adam", lr=0.001, steps=3)
+cut = gpt.replace(strategy="model_parallel", devices=devices, placement="even")
+for name, whole, parts in (
+    ("Net", peaks(one), peaks(run)),
+    ("GPT", peaks(lab.start(gpt)), peaks(lab.start(cut))),
+):
+    on_two = " and ".join(f"{part / 1e6:.1f}" for part in parts)
+    saved = 1 - max(parts) / whole[0]
+    print(f"{name}: {whole[0] / 1e6:.1f} MB on one device, {on_two} MB on two, so the fullest has {saved:.0%} less")
 
 # %% [markdown]
 # What crosses? The output of `conv1` after pooling, and the gradient that comes back has the same shape.
@@ -126,14 +146,16 @@ print(f"{batch} × {channels} × {height} × {width} numbers of 4 bytes: {activa
 print(f"{state.crossing_bytes:,} bytes were counted in the run")
 
 # %% [markdown]
-# The formula, for each device on its own. Choose parameters of both devices:
+# The formula, for each device on its own. Choose parameters of both devices, and other steps:
 
 # %%
 formula = FormulaCheck(run)
 formula
 
 # %%
-print(f"largest difference between both sides: {formula.difference:.1e}")
+for step in (0, 1, 9):
+    tried = FormulaCheck(run, step=step)
+    print(f"step {tried.step.value}: largest difference between both sides: {tried.difference:.1e}")
 gap = max(abs(a - b) for a, b in zip(one.state.mean_loss.y, state.mean_loss.y, strict=True))
 print(f"largest difference between the losses of one device and of two: {gap:.1e}")
 
@@ -147,7 +169,7 @@ for cut in (1, 2, 3):
     placement = {layer: devices[0] if index < cut else devices[1] for index, layer in enumerate(layers)}
     tried = lab.start(experiment.replace(placement=placement, steps=10))
     tried.result()
-    waits = " and ".join(f"{tried.state.shares(name).get('wait', 0):.0%}" for name in devices)
+    waits = " and ".join(f"{breakdown.of_device(tried.state, name).waiting:.0%}" for name in devices)
     step = 1e3 * tried.state.step_seconds
     print(f"{layers[cut - 1]:10} {tried.state.crossing_bytes:>8,} bytes {step:>7.2f} ms   {waits}")
 
@@ -211,8 +233,8 @@ for step in range(5):
     print(f"step {step}: loss {loss.item():.4f}")
 
 # %% [markdown]
-# **Devices written into the net.** Many examples say `.cuda(0)` and `.cuda(1)` inside the class. Such a net is dead on any
-# machine with fewer GPUs:
+# **Devices written into the net.** Code that you find often says `.cuda(0)` and `.cuda(1)` inside the class. Such a net
+# is dead on any machine with fewer GPUs:
 
 # %%
 try:
