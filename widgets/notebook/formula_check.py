@@ -41,7 +41,7 @@ class FormulaCheck(VBox):
         self._net = net
         self._experiment = of if isinstance(of, Experiment) else of.experiment if of is not None else Experiment()
         last = min(LAST_STEP, (self._experiment.steps or LAST_STEP + 1) - 1)
-        self.step = BoundedIntText(step, min=0, max=last, description=text.STEP, layout=Layout(width="160px"))
+        self.step = BoundedIntText(step, min=0, max=last, description=text.FORMULA_STEP, layout=Layout(width="160px"))
         self.parameter = Dropdown(description=text.PARAMETER, layout=Layout(width="300px"))
         self.said = HTML()
         super().__init__([HBox([self.parameter, self.step]), self.alert, self.said])
@@ -87,7 +87,7 @@ class FormulaCheck(VBox):
                 return
             formula, mean = (text.FORMULA, "mean") if steps.ranks > 1 else (text.FORMULA_ONE, "∇L")
             if steps.experiment.momentum:
-                formula += "<br>" + text.MOMENTUM.format(momentum=steps.experiment.momentum, mean=mean)
+                formula += "<br>" + text.FORMULA_MOMENTUM.format(momentum=steps.experiment.momentum, mean=mean)
             lines = [self._summary(), *self._devices(), *self._losses()]
             shown = ""
             if update.before.numel() > SHOWN_VALUES:

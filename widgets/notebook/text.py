@@ -44,7 +44,7 @@ RUN = "Run"
 AGAIN = "Run again"
 PAUSE = "Pause"
 RESUME = "Resume"
-STEP = "Step"
+FORMULA_STEP = "Step"
 STOP = "Stop"
 HINTS = {
     "run": "Start a run with these settings; one that goes on is stopped first",
@@ -95,7 +95,7 @@ FIELDS = {
 # -- the six steps, and the formula
 FORMULA = "θ ← θ − η · (1/N) · Σ ∇Lᵢ(θ)"
 FORMULA_ONE = "θ ← θ − η · ∇L(θ)"
-MOMENTUM = "with momentum μ = {momentum:g}: v ← μ · v + {mean}, θ ← θ − η · v; in step 0, v = {mean}"
+FORMULA_MOMENTUM = "with momentum μ = {momentum:g}: v ← μ · v + {mean}, θ ← θ − η · v; in step 0, v = {mean}"
 SIX_STEPS = {
     "split": ("Split the data", "Each rank gets its own share of the batch: other samples, as many of them."),
     "copy": ("Copy the model", "Every rank begins with the same parameters θ. Here is {name} on each."),
@@ -121,7 +121,7 @@ SHOWN_VALUES = "The first {shown} of {count:,} values"
 PARAMETER = "Parameter"
 BOTH_SIDES = "Largest difference over all {count:,} values of all parameters: {difference}"
 PER_DEVICE = "{device} holds {count:,} values; the largest difference there is {difference}"
-STEP = "Step"
+FORMULA_STEP = "Step"
 COMPARED_LOSS = "Loss of rank {rank} in step {step}: {theirs:.6f} in the run, {ours:.6f} here"
 
 # -- predictions

@@ -115,7 +115,7 @@ def test_the_formula_has_the_momentum_and_holds_in_every_step() -> None:
     check.step.value = 1
     page = check.said.value
     assert check.alert.value == ""
-    assert text.MOMENTUM.format(momentum=0.9, mean="mean") in page
+    assert text.FORMULA_MOMENTUM.format(momentum=0.9, mean="mean") in page
     velocity, mean = numbers(page, "v = 0.9 · v + mean"), numbers(page, "their mean")
     assert velocity == pytest.approx([0.9 * v + m for v, m in zip(first, mean, strict=True)], abs=2e-6)
     by_hand = [a - 0.5 * v for a, v in zip(numbers(page, "θ before"), velocity, strict=True)]
