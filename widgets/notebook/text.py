@@ -44,7 +44,7 @@ RUN = "Run"
 AGAIN = "Run again"
 PAUSE = "Pause"
 RESUME = "Resume"
-FORMULA_STEP = "Step"
+STEP = "Step"
 STOP = "Stop"
 HINTS = {
     "run": "Start a run with these settings; one that goes on is stopped first",
