@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from lab.errors import LabError
+from lab.insight import amounts
 
 Kind: TypeAlias = Literal["number", "choice"]
 Answer: TypeAlias = float | str
@@ -18,7 +18,7 @@ class Prediction:
 
     Args:
         kind: `number`, or `choice` with `options`.
-        unit: of a number, for the screen.
+        unit: of a number: what is asked for, and what an answer without a unit is in.
 
     Raises:
         LabError: for a choice without options, or a kind that there is not.
@@ -98,25 +98,24 @@ class Prediction:
         return 0.0 if share is None else max(0.0, 1 - abs(share))
 
     def read(self, value: Any) -> Answer:
-        """A value as an answer.
+        """A value as an answer; a number as people write it, see `lab.insight.amounts`.
 
         Raises:
             LabError: when it cannot be one.
         """
-        if value is None or value == "":
+        if self.kind == "number":
+            return amounts.read(value, self.unit).value
+        if value is None or (isinstance(value, str) and not value):
             raise LabError("give an answer first")
-        if self.kind == "choice":
-            if value not in self.options:
-                raise LabError(f"{value!r} is not one of {', '.join(map(repr, self.options))}")
-            return str(value)
-        try:
-            number = float(str(value).replace(",", "."))
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise LabError(f"{value!r} is no number: write it with digits, such as 12.5")
-        return number
+        if value not in self.options:
+            raise LabError(f"{value!r} is not one of {', '.join(map(repr, self.options))}")
+        return str(value)
 
-    def shown(self, value: Answer) -> str:
-        """With its unit."""
-        return f"{value:.4g} {self.unit}".rstrip() if isinstance(value, float) else value
+    def shown(self, value: Answer, digits: int = amounts.EXACT_DIGITS) -> str:
+        """With its unit. Whole numbers are always shown in full; `digits` are kept of what stands behind the point."""
+        return amounts.shown(value, self.unit, digits) if isinstance(value, float) else value
+
+    @property
+    def off_by(self) -> str:
+        """The residual with its sign and unit; empty where there is none."""
+        return "" if self.residual is None else amounts.difference(self.residual, self.unit)
