@@ -46,16 +46,22 @@ def replace_earlier(widget: Closable) -> None:
             old.close()
 
 
-def _cell() -> tuple[str | None, int]:
-    """The cell that is being run: by the front end's name for it, else by its source."""
+def current() -> tuple[str, str, int]:
+    """The cell that is being run: the front end's name for it, its source, and its execution count; the texts are empty
+    and the count 0 where nobody knows, as outside of IPython."""
     ip = shell()
     if ip is None or not hasattr(ip, "execution_count"):
-        return None, 0
+        return "", "", 0
     kernel = getattr(ip, "kernel", None)
     parent = kernel.get_parent() if kernel is not None else {}
-    cell_id = parent.get("metadata", {}).get("cellId")
-    source = ip.history_manager.input_hist_raw[-1] if ip.history_manager is not None else None
-    return (f"id {cell_id}" if cell_id else source), ip.execution_count
+    source = ip.history_manager.input_hist_raw[-1] if ip.history_manager is not None else ""
+    return str(parent.get("metadata", {}).get("cellId") or ""), source, ip.execution_count
+
+
+def _cell() -> tuple[str | None, int]:
+    """The cell that is being run: by the front end's name for it, else by its source."""
+    cell_id, source, count = current()
+    return (f"id {cell_id}" if cell_id else source or None), count
 
 
 def watch_interrupts() -> None:

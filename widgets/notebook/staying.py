@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from typing import Any
 
 from widgets.notebook import cells
 
@@ -32,22 +33,27 @@ class Stays:
         """What it shows now, as HTML without scripts; empty while there is nothing to see."""
         raise NotImplementedError
 
+    def kept(self) -> dict[str, Any]:
+        """What else the notebook's file keeps of it beside the picture, by MIME type."""
+        return {}
+
     def _ipython_display_(self) -> None:
-        from IPython.display import HTML, display
+        from IPython.display import display
 
         bundle = self._repr_mimebundle_()  # type: ignore[attr-defined]
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         display(data, metadata=metadata, raw=True)
         if getattr(cells.shell(), "kernel", None) is not None:
-            handle = display(HTML(_below(self.still())), display_id=True)
+            handle = display(self._left(), raw=True, display_id=True)
             self._copies = [*getattr(self, "_copies", []), handle][-MOST_COPIES:]
 
     def keep_still(self) -> None:
         """Puts the picture of now in place of the earlier one."""
-        from IPython.display import HTML
-
         for handle in getattr(self, "_copies", []):
-            handle.update(HTML(_below(self.still())))
+            handle.update(self._left(), raw=True)
+
+    def _left(self) -> dict[str, Any]:
+        return {"text/plain": "", "text/html": _below(self.still()), **self.kept()}
 
 
 def image(picture: str, title: str) -> str:
