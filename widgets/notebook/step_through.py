@@ -1,4 +1,7 @@
-"""The six steps of data parallelism, one click each, with every rank's own tensors before and after the average."""
+"""The six steps of data parallelism, one click each, with every rank's own tensors before and after the average.
+
+A click is done before the next one can be made: clicks from while a step is under way are dropped.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import html
 import threading
 from typing import Any
 
-from ipywidgets import HTML, Button, Dropdown, HBox, Layout, VBox
+from ipywidgets import HTML, Dropdown, HBox, Layout, VBox
 
 from lab.experiment import Experiment
 from lab.six_steps import NAMES, SixSteps
-from widgets.notebook import text
+from widgets.notebook import step_words, text
 from widgets.notebook.alerts import Alert
 from widgets.notebook.numbers import SHOWN_VALUES, first, small, table
+from widgets.notebook.turn_button import TurnButton
 
 FIRST = Experiment(strategy="ddp", world_size=3, batch_size=48, lr=0.1)
 
@@ -32,11 +36,11 @@ class StepThrough(VBox):
         self.alert = Alert()
         self.steps: SixSteps | None = None
         self.said = HTML()
-        self.next = Button(button_style="primary", layout=Layout(width="auto"))
-        self.anew = Button(description=text.ANEW, layout=Layout(width="auto"))
+        self.next = TurnButton(primary=True)
+        self.anew = TurnButton(description=text.ANEW)
         self.parameter = Dropdown(description=text.PARAMETER, layout=Layout(width="260px"))
-        self.next.on_click(lambda _: self.advance())
-        self.anew.on_click(lambda _: self.restart())
+        self.next.on_click(lambda turn: self._turn(turn, self.advance))
+        self.anew.on_click(lambda turn: self._turn(turn, self.restart))
         super().__init__(
             [
                 HTML(f'<div style="font-size:15px;font-family:serif">{text.FORMULA}</div>'),
@@ -56,6 +60,19 @@ class StepThrough(VBox):
         """Does the next of the six steps."""
         self._safely(self._advance)
         self._show()
+
+    def _turn(self, turn: int, action: Any) -> None:
+        """What a click asks for, if it was made after the last one was done."""
+        with self._guard:
+            if turn != self.next.turn:
+                return
+            self.next.disabled = self.anew.disabled = True
+            self.next.description = text.WORKING.format(title=self.next.description)
+            try:
+                action()
+            finally:
+                self.next.disabled, self.anew.disabled = self.steps is None, False
+                self.next.turn = self.anew.turn = turn + 1
 
     def restart(self) -> None:
         """Begins anew, with the parameters and the batch of the beginning."""
@@ -88,10 +105,10 @@ class StepThrough(VBox):
                 self.said.value = f"<p>{text.NOT_BEGUN}</p>"
                 return
             name = NAMES[steps.done - 1]
-            title, words = text.SIX_STEPS[name]
+            title, _ = text.SIX_STEPS[name]
             shown = self.parameter.value
             head = f"<b>{NAMES.index(name) + 1}. {html.escape(title)}</b>"
-            said = html.escape(words.format(name=shown))
+            said = html.escape(step_words.said(steps, name, shown))
             self.said.value = f"<div>{head}<br>{said}{_body(steps, name, shown)}</div>"
 
 

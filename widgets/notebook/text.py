@@ -103,14 +103,28 @@ SIX_STEPS = {
         "Compute gradients locally",
         "Each rank computes the loss of its own share, and its gradient. The shares differ, so the gradients do.",
     ),
-    "synchronise": (
-        "Synchronise",
-        "Every rank gets the mean of all gradients: (1/N) · Σ ∇Lᵢ(θ). That is all that ever travels.",
-    ),
-    "update": ("Update", "Each rank does the same to its own copy, θ − η · mean, so the copies stay equal."),
-    "repeat": ("Repeat", "The next batch. Nothing has to be copied again: the copies are equal already."),
+    "synchronise": ("Synchronise", "Every rank gets the mean of all gradients: (1/N) · Σ ∇Lᵢ(θ)."),
+    "update": ("Update", "Each rank does the same to its own copy, so the copies stay equal."),
+    "repeat": ("Repeat", "The next batch, and the same steps again."),
 }
-"""Name -> title, and what happens."""
+"""Name -> title, and what happens in every round and whatever the strategy."""
+COPIED_ONCE = "Rank 0 sends its {held} to each other rank, once in the whole training."
+COPIED_ALREADY = "Nothing is copied this time: all copies have been updated alike, so they are equal already."
+COPIED_EVERY_STEP = "The first device sends its {held} to each other device, in every step anew."
+GRADIENTS_TRAVEL = "The gradients travel: {gradients:,} bytes on each rank are averaged with those of the others."
+NOTHING_ELSE = "Nothing else travels in this step"
+BUFFERS_TOO = "Before each forward, rank 0's buffers travel too: {buffers:,} bytes, such as running means of batch norm"
+FIRST_COPY_TOO = "; the parameters did before the first one, in step 2."
+ADDED_UP = (
+    "Here, nn.DataParallel adds up what the devices bring, on the first one alone. Parameters, images and outputs "
+    "travel in every step too."
+)
+STAYS_EQUAL = "Step 2 has nothing to do from now on: the copies are equal, and the same update keeps them so."
+COPIED_ANEW = "Step 2 will copy the parameters again: nn.DataParallel keeps its copies for one step only."
+ONE_COPY = "There is one copy only, so nothing travels."
+PARAMETERS = "parameters, {parameters:,} bytes,"
+PARAMETERS_AND_BUFFERS = "parameters and buffers, {parameters:,} and {buffers:,} bytes,"
+WORKING = "{title} …"
 NEXT = "Next: {title}"
 ANEW = "Start over"
 NOT_BEGUN = "Six steps make one step of training. Click to do the first."
@@ -125,7 +139,13 @@ FORMULA_STEP = "Step"
 COMPARED_LOSS = "Loss of rank {rank} in step {step}: {theirs:.6f} in the run, {ours:.6f} here"
 
 # -- predictions
+TYPE = "your answer"
 LOCK = "Lock my answer"
+READ_AS = "read as {amount}"
+OTHERWISE = "; if you mean {amount}, write {amount}"
+OTHER_QUESTION = "Your earlier answer, {answer}, was to another unit or other options: it does not count here."
+WHEN = ", on %d %B %Y at %H:%M"
+"""Behind an answer that was locked before the cell was run; in `time.strftime`'s terms."""
 LOCKED = "Locked: {answer}"
 MEASURED = "Measured: {measured}"
 RESIDUAL = "Off by {residual} ({share})"

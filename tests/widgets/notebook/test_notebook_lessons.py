@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import threading
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import lab
 from lab.errors import LabError
 from lab.experiment import Experiment
+from lab.insight import lock_files
+from lab.insight.locks import MIME, from_json
 from lab.six_steps import NAMES
 from widgets.notebook import FormulaCheck, Predict, StepThrough, text
 
@@ -151,6 +155,87 @@ def test_a_runs_own_losses_stand_beside_the_formula(strategy: str, no_leaks: Non
         assert float(theirs) == pytest.approx(float(ours), abs=1e-5)
 
 
+def test_late_clicks_do_nothing() -> None:
+    panel = StepThrough(DDP)
+    turn = panel.next.turn
+    late = {"event": "click", "turn": turn}
+    for _ in range(3):  # three that were sent before the first was done
+        panel.next._take(panel.next, late, [])
+    assert panel.steps is not None
+    assert panel.steps.done == 1
+    assert not panel.next.disabled
+    assert panel.next.description == "Next: Copy the model"
+    panel.anew._take(panel.anew, late, [])
+    assert panel.steps.done == 1
+    panel.next._take(panel.next, {"event": "click", "turn": panel.next.turn}, [])
+    assert panel.steps.done == 2
+    panel.anew._take(panel.anew, {"event": "click", "turn": panel.anew.turn}, [])
+    assert panel.steps.done == 0
+    for odd in ({}, {"event": "click"}, {"event": "click", "turn": "1"}, None):
+        panel.next._take(panel.next, odd, [])
+    assert panel.steps.done == 0
+
+
+def test_both_buttons_are_off_while_a_step_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel, seen = StepThrough(DDP), []
+    assert panel.steps is not None
+    monkeypatch.setattr(
+        panel.steps, "advance", lambda: seen.append((panel.next.disabled, panel.anew.disabled)) or 1 / 0
+    )
+    panel.next.click()
+    assert seen == [(True, True)]
+    assert "ZeroDivisionError" in panel.alert.value
+    assert (panel.next.disabled, panel.anew.disabled, panel.next.turn) == (False, False, 1)
+    assert panel.next.description == "Next: Split the data"
+
+
+def said(panel: StepThrough, steps: int) -> str:
+    """The words of the last of so many further steps."""
+    for _ in range(steps):
+        panel.advance()
+    return panel.said.value.split("<table")[0]
+
+
+def test_what_travels_is_said_as_it_is_in_each_round() -> None:
+    panel = StepThrough(DDP)
+    first_copy = said(panel, 2)
+    assert "Rank 0 sends its parameters, 87,360 bytes, to each other rank, once" in first_copy
+    synchronise = said(panel, 2)
+    assert "87,360 bytes on each rank are averaged" in synchronise
+    assert "Nothing else travels in this step; the parameters did before the first one" in synchronise
+    assert "has nothing to do from now on" in said(panel, 2)
+    second_copy = said(panel, 2)
+    assert "Nothing is copied this time" in second_copy
+    assert "begins with" not in second_copy
+    again = said(panel, 2)
+    assert "Nothing else travels in this step." in again
+    assert "before the first one" not in again
+
+
+def test_buffers_travel_too() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10))
+    buffers = 784 * 4 * 2 + 8  # mean, variance, and a counter of 8 bytes
+    panel = StepThrough(Experiment(net="own:Sequential", strategy="ddp", world_size=2), net)
+    assert f"parameters and buffers, {4 * (2 * 784 + 7850):,} and {buffers:,} bytes," in said(panel, 2)
+    assert f"rank 0&#x27;s buffers travel too: {buffers:,} bytes" in said(panel, 2)
+    assert "Nothing else travels" not in panel.said.value
+
+
+def test_nn_dataparallel_copies_in_every_step() -> None:
+    panel = StepThrough(Experiment(strategy="data_parallel", devices=["vgpu:0", "vgpu:1"]))
+    for _ in range(2):
+        assert "The first device sends its parameters, 87,360 bytes, to each other device, in every step" in said(
+            panel, 2
+        )
+        assert "on the first one alone" in said(panel, 2)
+        assert "will copy the parameters again" in said(panel, 2)
+
+
+def test_one_rank_sends_nothing() -> None:
+    panel = StepThrough(Experiment(strategy="single"))
+    assert "There is one copy only, so nothing travels." in said(panel, 2)
+
+
 def test_a_prediction_is_locked_once_and_compared() -> None:
     predict = Predict("How long?", unit="ms")
     predict.field.value = "8"
@@ -204,3 +289,68 @@ def test_a_choice_is_right_or_wrong() -> None:
         Predict("Which?", kind="choice")
     with pytest.raises(LabError, match="no kind of answer"):
         Predict("Which?", kind="guess")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("written", "unit", "said"),
+    [
+        ("87,360", "bytes", "read as 87,360 bytes; if you mean 87.36, write 87.36"),
+        ("87.360", "bytes", "read as 87.36 bytes; if you mean 87360, write 87360"),
+        ("1,234,567", "bytes", "read as 1,234,567 bytes"),
+        ("12.5 %", "%", "read as 12.5 %"),
+        ("0.005 s", "ms", "read as 5 ms"),
+    ],
+)
+def test_how_an_answer_is_read_is_shown_before_it_locks(written: str, unit: str, said: str) -> None:
+    predict = Predict("How much?", unit=unit)
+    assert predict.button.disabled
+    predict.field.value = written
+    assert f">{said}<" in predict.read_as.value
+    assert not predict.button.disabled
+    assert not predict.locked
+    predict.button.click()
+    assert f"Locked: {said.removeprefix('read as ').partition(';')[0]}" in predict.said.value
+    assert predict.read_as.value == ""
+
+
+def test_what_cannot_be_read_cannot_be_locked_by_a_click() -> None:
+    predict = Predict("How long?", unit="ms")
+    predict.field.value = "5 GB"
+    assert "an amount of bytes, and this question asks for a time" in predict.read_as.value
+    assert predict.button.disabled
+    predict.field.value = ""
+    assert predict.read_as.value == ""
+    assert predict.button.disabled
+    predict.field.value = "5"
+    assert not predict.button.disabled
+
+
+def test_large_counts_are_shown_in_full() -> None:
+    predict = Predict("How many bytes?", unit="bytes")
+    predict.lock("87,360")
+    assert repr(predict.reveal(177_280)).splitlines() == [
+        "Locked: 87,360 bytes",
+        "Measured: 177,280 bytes",
+        "Off by +89,920 bytes (+51% of what was measured)",
+    ]
+    assert predict.field.value == "87,360"
+
+
+def test_outside_of_a_notebook_no_lock_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(lock_files.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "book.ipynb"))
+    (tmp_path / "book.ipynb").write_text("{}")
+    Predict("How long?").lock(8)
+    assert not Predict("How long?").locked
+    assert [each.name for each in tmp_path.iterdir()] == ["book.ipynb"]
+
+
+def test_a_notebook_without_its_kernel_shows_what_was_said() -> None:
+    predict = Predict("Which <one>?", kind="choice", options=["a", "b"])
+    assert "Which &lt;one&gt;?" in predict.still()
+    assert "<li>b</li>" in predict.still()
+    predict.lock("b")
+    predict.reveal("a")
+    assert "<li>" not in predict.still()
+    assert "Locked: b<br>Measured: a<br>You said b." in predict.still()
+    assert from_json(predict.kept()[MIME]) == predict._asked
