@@ -21,6 +21,7 @@ HOME = Path(widgets.__file__).parent
 PACKAGES = sorted(".".join(("widgets", *path.parent.relative_to(HOME).parts)) for path in HOME.rglob("zh.py"))
 SPOKEN = [path for path in sorted(HOME.rglob("*.py")) if path.name not in ("en.py", "zh.py")]
 """Modules of the faces that may use words."""
+WORDS = sorted([*HOME.rglob("en.py"), *HOME.rglob("zh.py"), *HOME.rglob("text.py")])
 SAME = {"DDP", "rank {rank} · {devices}", "function"}
 """What Chinese readers read as it is."""
 TABLES = {"board", "presets", "preset_groups", "lessons"}
@@ -207,3 +208,11 @@ def test_a_generator_speaks_anew_at_every_step() -> None:
 @pytest.mark.parametrize(("named", "spoken"), [("zh", "zh"), ("en", "en"), ("fr", "en"), (None, "en"), ({}, "en")])
 def test_a_language_from_a_browser(named: Any, spoken: str) -> None:
     assert languages.known(named) == spoken
+
+
+@pytest.mark.parametrize("path", WORDS, ids=lambda path: str(path.relative_to(HOME)))
+def test_no_word_has_two_meanings(path: Path) -> None:
+    """The second assignment of a name would silently take the place of the first."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    names = [target.id for line in body if isinstance(line, ast.Assign) for target in line.targets]  # type: ignore[attr-defined]
+    assert sorted(names) == sorted(set(names))
