@@ -51,6 +51,29 @@ def test_the_questions_suit_the_experiment_and_speak_the_language() -> None:
         assert shown(SPLIT)["questions"][0]["text"] == "哪个设备最忙？"
 
 
+def test_how_a_typed_answer_is_read_is_shown_with_the_questions() -> None:
+    guesses = Guesses(on=True)
+    guesses.take({"answers": {"busiest": "vgpu:0", "speedup": "1,234 times"}})
+    readings = shown(SPLIT, guesses.answers)["readings"]
+    assert readings["busiest"] == {"typed": "vgpu:0", "said": "", "readable": True}
+    said = "read as 1,234 ×; if you mean 1.234, write 1.234"
+    assert readings["speedup"] == {"typed": "1,234 times", "said": said, "readable": True}
+    refused = shown(SPLIT, {"speedup": "two"})["readings"]["speedup"]
+    assert refused == {
+        "typed": "two",
+        "said": "'two' is no number: write it with digits, such as 12.5 ×",
+        "readable": False,
+    }
+    with languages.speaking("zh"):
+        assert shown(SPLIT, {"speedup": "1.8"})["readings"]["speedup"]["said"] == "读作 1.8 ×"
+    assert shown(SPLIT)["readings"] == {}
+
+
+def test_a_large_answer_is_shown_in_full() -> None:
+    [row] = rows(locked(speedup="12,345"), ended())
+    assert row["answer"] == "12,345 ×"
+
+
 def test_nothing_is_told_before_the_end() -> None:
     guesses = locked(busiest="vgpu:0")
     running = guesses.show("r", factory.folded(factory.events(steps=6)), Earlier())

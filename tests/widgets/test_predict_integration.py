@@ -48,7 +48,14 @@ def test_a_prediction_is_locked_at_start_and_shown_beside_the_measurement(tab: T
     expect(page.locator(BUSIEST)).to_be_hidden()
     page.check("#lab-predict [data-on]")
     page.select_option(BUSIEST, "vgpu:0")
+    read = page.locator("#lab-predict [data-reading=speedup]")
+    page.locator(SPEEDUP).press_sequentially("1,8x")
+    expect(read).to_have_text("read as 1.8 ×")
+    expect(page.locator(SPEEDUP)).to_be_focused()
+    page.fill(SPEEDUP, "5 GB")
+    expect(read).to_contain_text("'5 GB' is an amount of bytes, and this question asks for a number of times")
     page.fill(SPEEDUP, "1.8")
+    expect(read).to_have_text("read as 1.8 ×")
     page.click("#lab-start")
     rows = told.locator("[data-predicted] tbody tr")
     expect(rows.nth(0)).to_contain_text("vgpu:0")
@@ -60,6 +67,7 @@ def test_a_prediction_is_locked_at_start_and_shown_beside_the_measurement(tab: T
     expect(told.locator("[data-predicted-note]")).to_contain_text("right after this run")
     # The next run wants a prediction of its own.
     expect(page.locator(SPEEDUP)).to_have_value("")
+    expect(read).to_have_text("")
     expect(page.locator(SPEEDUP)).to_be_enabled()
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from lab.errors import LabError
+from lab.insight import amounts
 from lab.insight.prediction import Answer, Prediction
 from lab.insight.questions import SAME, Measurement, Question
 from widgets.figures._units import significant
 from widgets.findings import percent, words
 
+LARGE = 1_000
+"""From here on numbers are shown with all their digits."""
 MOST_SHARES = 4
 """Options whose shares are named beside the measured one."""
 
@@ -27,8 +32,28 @@ def choices(question: Question) -> list[tuple[str, str]]:
 def answer(value: Answer) -> str:
     """A number is a speed-up."""
     if isinstance(value, float):
-        return f"{significant(value, 3)} ×"
+        return f"{significant(value, 3)} ×" if abs(value) < LARGE else amounts.shown(value, "×")
     return str(words.SAME) if value == SAME else value
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a typed answer is read, in words, for its field to show before it is locked."""
+
+    said: str
+    readable: bool = True
+
+
+def reading(written: str, unit: str) -> Reading:
+    """`read as 87,360 bytes`, and what else a comma or point in it could have meant; or why it cannot be read."""
+    try:
+        amount = amounts.read(written, unit)
+    except LabError as error:
+        return Reading(words.UNREADABLE.format(error=error), readable=False)
+    said = str(words.READ_AS.format(amount=amounts.shown(amount.value, unit)))
+    if amount.otherwise is not None:
+        said += words.OTHERWISE.format(amount=amounts.shown(amount.otherwise).replace(",", ""))
+    return Reading(said)
 
 
 def measured(found: Measurement) -> str:
@@ -47,7 +72,7 @@ def verdict(prediction: Prediction) -> str:
     residual, share = prediction.residual, prediction.residual_share
     if residual is None or share is None:
         return str(words.WRONG)
-    off = f"{residual:+.2f} ×"
+    off = f"{residual:+.2f} ×" if abs(residual) < LARGE else amounts.difference(residual, "×")
     return str(words.OFF.format(residual=off, share=f"{share:+.0%}"))
 
 

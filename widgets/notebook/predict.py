@@ -23,6 +23,7 @@ from lab.errors import LabError
 from lab.insight import amounts
 from lab.insight.locks import MIME, Asked
 from lab.insight.prediction import Answer, Prediction
+from widgets.findings import predicted
 from widgets.notebook import locks, text
 from widgets.notebook.alerts import Alert
 from widgets.notebook.staying import Stays
@@ -174,10 +175,8 @@ class Predict(Stays, VBox):
         if isinstance(self.field, RadioButtons) or not value.strip():
             self.read_as.value, self.button.disabled = "", not value
             return
-        try:
-            self.read_as.value, self.button.disabled = _status(reading(value, self._asked.unit)), False
-        except LabError as error:
-            self.read_as.value, self.button.disabled = _status(str(error), "⚠ "), True
+        found = predicted.reading(value, self._asked.unit)
+        self.read_as.value, self.button.disabled = _status(found), not found.readable
 
     def _close(self, shown: Answer | None) -> None:
         """Nothing more can be typed; `shown` goes into the field."""
@@ -212,20 +211,9 @@ class Predict(Stays, VBox):
         return lines
 
 
-def reading(written: str, unit: str) -> str:
-    """`read as 87,360 bytes`, and what else the comma or the point in it could have meant.
-
-    Raises:
-        LabError: for what cannot be read.
-    """
-    amount = amounts.read(written, unit)
-    said = text.READ_AS.format(amount=amounts.shown(amount.value, unit))
-    other = None if amount.otherwise is None else amounts.shown(amount.otherwise).replace(",", "")
-    return said if other is None else said + text.OTHERWISE.format(amount=other)
-
-
-def _status(sentence: str, sign: str = "") -> str:
-    return f'<span role="status" style="font-size:13px">{sign}{html.escape(sentence)}</span>'
+def _status(reading: predicted.Reading) -> str:
+    sign = "" if reading.readable else "⚠ "
+    return f'<span role="status" style="font-size:13px">{sign}{html.escape(reading.said)}</span>'
 
 
 def _verdict(prediction: Prediction) -> str:

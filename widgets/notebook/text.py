@@ -141,8 +141,6 @@ COMPARED_LOSS = "Loss of rank {rank} in step {step}: {theirs:.6f} in the run, {o
 # -- predictions
 TYPE = "your answer"
 LOCK = "Lock my answer"
-READ_AS = "read as {amount}"
-OTHERWISE = "; if you mean {amount}, write {amount}"
 OTHER_QUESTION = "Your earlier answer, {answer}, was to another unit or other options: it does not count here."
 WHEN = ", on %d %B %Y at %H:%M"
 """Behind an answer that was locked before the cell was run; in `time.strftime`'s terms."""

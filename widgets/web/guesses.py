@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lab import insight, nets
@@ -126,14 +127,23 @@ def asked(experiment: Experiment) -> tuple[Question, ...]:
     return questions(experiment, nets.layer_names(experiment.net, experiment.data) if known else ())
 
 
-def shown(experiment: Experiment) -> dict[str, Any]:
-    """The card's value: the questions, in the language of now."""
+def shown(experiment: Experiment, answers: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """The card's value: the questions, and how the typed answers are read, in the language of now."""
     found = asked(experiment)
     return {
         "questions": [
             {"name": each.name, "text": predicted.asked(each), "options": predicted.choices(each)} for each in found
         ],
+        "readings": {each.name: _reading(each, answers[each.name]) for each in found if answers.get(each.name)},
+        "most": MOST_ANSWER,
     }
+
+
+def _reading(question: Question, written: str) -> dict[str, Any]:
+    """What stands below a question's field; nothing below a choice."""
+    if question.options:
+        return {"typed": written, "said": "", "readable": True}
+    return {"typed": written, **asdict(predicted.reading(written, question.prediction().unit))}
 
 
 def measure_one(sessions: Sessions, session: Session) -> Iterator[None]:

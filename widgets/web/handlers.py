@@ -215,12 +215,10 @@ class Handlers:
 
     @languages.spoken(_of_tab)
     def predict(self, event: gr.EventData, request: gr.Request, *values: Any) -> Any:
-        """The reader wants to predict, or predicts: (the questions)."""
+        """The reader wants to predict, or predicts: (the questions, and how the answers are read)."""
         session = self._session(request)
         session.guesses.take(event._data)
-        return (
-            gr.skip() if isinstance(event._data, dict) and "answers" in event._data else self._asked(session, *values)
-        )
+        return self._asked(session, *values)
 
     @languages.spoken(_of_tab)
     def ask(self, request: gr.Request, *values: Any) -> Any:
@@ -233,7 +231,7 @@ class Handlers:
             experiment = forms.Form(*values).experiment(session.base or self.default)
         except ExperimentError:
             return gr.skip()  # Start will say what is wrong
-        return gr.HTML(guesses.shown(experiment))
+        return gr.HTML(guesses.shown(experiment, session.guesses.answers))
 
     def resize(self, event: gr.EventData, *values: Any) -> tuple[Any, Any]:
         """The board asks for a virtual GPU more or less."""

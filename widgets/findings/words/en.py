@@ -209,6 +209,9 @@ QUESTIONS = {
     "speedup": "How many times as fast as one device?",
 }
 SAME = "about the same"
+READ_AS = "read as {amount}"
+OTHERWISE = "; if you mean {amount}, write {amount}"
+UNREADABLE = "{error}"
 COLUMNS = ("Question", "You said", "The run says", "")
 RIGHT = "right"
 WRONG = "not quite"

@@ -170,6 +170,9 @@ QUESTIONS = {
     "speedup": "速度是一个设备的几倍？",
 }
 SAME = "差不多"
+READ_AS = "读作 {amount}"
+OTHERWISE = "；如果是 {amount}，请写 {amount}"
+UNREADABLE = "无法读取：{error}"
 COLUMNS = ("问题", "你的回答", "运行的结果", "")
 RIGHT = "正确"
 WRONG = "不对"

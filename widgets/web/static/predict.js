@@ -16,7 +16,10 @@ function make(tag, attributes = {}, ...children) {
 const fields = () => [...box.querySelectorAll("[data-question]")];
 
 function field({ name, options }) {
-  if (!options.length) return make("input", { type: "number", min: "0", step: "any", placeholder: "×", "data-question": name });
+  if (!options.length) {
+    const typed = { type: "text", inputmode: "decimal", autocomplete: "off", maxlength: props.value.most, placeholder: "×" };
+    return make("input", { ...typed, "data-question": name });
+  }
   const choices = [["", "–"], ...options].map(([value, text]) => make("option", { value }, text));
   return make("select", { "data-question": name }, ...choices);
 }
@@ -24,16 +27,34 @@ function field({ name, options }) {
 function build() {
   const { questions } = props.value;
   const key = JSON.stringify(questions);
-  if (key === asked) return;
+  if (key !== asked) ask(questions, key);
+  told();
+}
+
+function ask(questions, key) {
   asked = key;
   const before = Object.fromEntries(fields().map((node) => [node.dataset.question, node.value]));
-  box.replaceChildren(...questions.map((question) => make("label", {}, make("span", {}, question.text), field(question))));
+  box.replaceChildren(...questions.flatMap((question) => [
+    make("label", {}, make("span", {}, question.text), field(question)),
+    make("p", { role: "status", "data-reading": question.name }),
+  ]));
   for (const node of fields()) {
     node.value = before[node.dataset.question] ?? "";
     if (node.selectedIndex === -1) node.value = "";
     node.addEventListener("input", send);
   }
   lock(locked);
+}
+
+/** How what is typed is read, before it is locked; an answer that has come too late for it says nothing. */
+function told() {
+  for (const node of fields()) {
+    const reading = (props.value.readings ?? {})[node.dataset.question];
+    const fits = reading && reading.typed === node.value && !locked;
+    const place = find(`[data-reading=${node.dataset.question}]`);
+    place.textContent = fits ? reading.said : "";
+    place.classList.toggle("lab-unread", Boolean(fits && !reading.readable));
+  }
 }
 
 function send() {
@@ -44,6 +65,7 @@ function lock(now) {
   if (locked && !now) for (const node of fields()) node.value = ""; // the next run wants a prediction of its own
   locked = now;
   for (const node of fields()) node.disabled = now;
+  told();
 }
 
 on.addEventListener("change", () => {
