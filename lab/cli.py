@@ -22,7 +22,7 @@ import typer
 
 import lab
 from lab import checks, course_commands, data, nets, page_commands, strategies
-from lab.errors import DeviceError, ExperimentError, Problem
+from lab.errors import DeviceError, ExperimentError, Problem, counted
 from lab.exit_codes import BAD_INPUT, FAILED, STOPPED, as_exit_codes, complain, whole_command
 from lab.vgpu import links, profiles
 
@@ -326,8 +326,8 @@ def scale(
             with lab.start(experiment) as running:
                 result = running.result()
                 states.append(running.state)
-            ranks = "1 rank" if experiment.world_size == 1 else f"{experiment.world_size} ranks"
-            typer.echo(f"{ranks}: {result.steps} steps in {result.wall_seconds:.1f} s", err=True)
+            ranks, steps = counted(experiment.world_size or 1, "rank"), counted(result.steps, "step")
+            typer.echo(f"{ranks}: {steps} in {result.wall_seconds:.1f} s", err=True)
         console = terminal.PipeConsole(highlight=False, width=None if sys.stdout.isatty() else 120)
         console.print(terminal.scaling_table(scaling(states)))
 

@@ -95,6 +95,11 @@ def listed(names: Iterable[str], word: str = "and") -> str:
     return f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
+def counted(count: int, what: str) -> str:
+    """`1 rank`, `2 ranks`, for sentences; what is counted takes an s."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'conv2'?)` when a known name is near enough, else nothing."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab import breakdown, nets
+from lab.errors import counted
 from lab.events import BucketsBuilt, GroupJoined, RunStarted
 from lab.state import RunState
 
@@ -86,9 +87,9 @@ def headline(started: RunStarted) -> str:
 
 def group_line(group: GroupJoined) -> str:
     """`2 ranks over gloo, 1 thread each`."""
-    threads = "1 thread" if group.threads_per_rank == 1 else f"{group.threads_per_rank} threads"
     explained = "; collectives are checked against each other, which takes time" if group.explain else ""
-    return f"{group.world_size} ranks over {group.backend}, {threads} each{explained}"
+    ranks, threads = counted(group.world_size, "rank"), counted(group.threads_per_rank, "thread")
+    return f"{ranks} over {group.backend}, {threads} each{explained}"
 
 
 def buckets_line(layout: BucketsBuilt) -> str:

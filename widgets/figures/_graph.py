@@ -99,7 +99,8 @@ def _holding(state: RunState, device: str, copy: bool) -> str:
     devices = state.started.devices if state.started else ()
     own = [info.name for info in devices if info.rank == 0]
     if device not in own or len(own) == 1:
-        return f"   {words.EACH_HOLDS.format(count=state.group.world_size)}"
+        ranks = state.group.world_size
+        return f"   {words.ONE_HOLDS if ranks == 1 else words.EACH_HOLDS.format(count=ranks)}"
     # The other ranks put the same layers on their own devices, in the same places.
     place = own.index(device)
     others = [[info.name for info in devices if info.rank == rank] for rank in range(1, state.group.world_size)]

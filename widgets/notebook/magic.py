@@ -22,7 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from lab.errors import LabError, did_you_mean, listed
+from lab.errors import LabError, counted, did_you_mean, listed
 from lab.events import RankFailed
 from lab.workers.collection import Outcome
 from lab.workers.console import Console, DeviceKind, gone
@@ -97,7 +97,9 @@ class Ranks:
             return
         pids = listed([str(pid) for pid in console.pids])
         each = f"{console.device}:RANK" if console.device != "cpu" else "cpu"
-        self._show(f"{console.world_size} ranks are ready, on {each} (processes {pids}).")
+        ranks, process = counted(console.world_size, "rank"), "process" if console.world_size == 1 else "processes"
+        ready = "is ready" if console.world_size == 1 else "are ready"
+        self._show(f"{ranks} {ready}, on {each} ({process} {pids}).")
 
     def _push(self, words: Sequence[str]) -> None:
         absent = [word for word in words if word not in self._names]

@@ -10,6 +10,7 @@ from typing import Any
 
 from ipywidgets import HTML
 
+from lab.errors import counted
 from lab.state import RunState
 from widgets.figures import duration, human_bytes, human_count
 from widgets.notebook import cells, text
@@ -83,14 +84,13 @@ class Log:
             self._once("started", f"started: {state.started.net}, on {', '.join(state.device_names)}")
         if state.group is not None:
             group = state.group
-            threads = f"{group.threads_per_rank} thread{'s' if group.threads_per_rank > 1 else ''}"
-            self._once("group", f"{group.world_size} ranks have joined by {group.backend}, each with {threads}")
+            ranks, threads = counted(group.world_size, "rank"), counted(group.threads_per_rank, "thread")
+            have = "has" if group.world_size == 1 else "have"
+            self._once("group", f"{ranks} {have} joined by {group.backend}, each with {threads}")
         for layout in state.layouts:
             sizes = ", ".join(human_bytes(bucket.bytes).strip() for bucket in layout.buckets)
-            count = len(layout.buckets)
-            self._once(
-                ("buckets", layout.step), f"step {layout.step}: {count} bucket{'s' if count > 1 else ''} of {sizes}"
-            )
+            buckets = counted(len(layout.buckets), "bucket")
+            self._once(("buckets", layout.step), f"step {layout.step}: {buckets} of {sizes}")
         for tested in state.evaluations:
             self._once(("tested", tested.step), f"step {tested.step}: test accuracy {tested.accuracy:.2%}")
         if state.paused is not None:
@@ -103,7 +103,10 @@ class Log:
             self._once("advice", state.failure.advice)
         if state.finished is not None:
             last = state.finished
-            self._once("finished", f"{last.state} after {last.steps} steps in {last.wall_seconds:.1f} s of wall time")
+            self._once(
+                "finished",
+                f"{last.state} after {counted(last.steps, 'step')} in {last.wall_seconds:.1f} s of wall time",
+            )
 
     def _once(self, key: Any, line: str) -> None:
         if key not in self._seen:
@@ -117,7 +120,7 @@ def ranks(state: RunState) -> list[str]:
         return [text.NO_STEP]
     lines = []
     for rank, progress in sorted(state.ranks.items()):
-        parts = [f"rank {rank}", f"{progress.steps:,} steps", f"loss {progress.loss:.4f}"]
+        parts = [f"rank {rank}", counted(progress.steps, "step"), f"loss {progress.loss:.4f}"]
         if progress.samples_per_second:
             parts.append(f"{human_count(progress.samples_per_second).strip()} samples/s")
         if state.waited_for.get(rank):

@@ -190,8 +190,8 @@ def kpis(state: RunState) -> dict[str, tuple[str, str]]:
     idle = figures.idle_share(state)
     if idle is not None:
         count = state.world_size if state.group else len(state.device_names)
-        of = text.OF_RANKS if state.group else text.OF_ONE_DEVICE if count == 1 else text.OF_DEVICES
-        of = of.format(count=count)
+        one, several = (text.OF_ONE_RANK, text.OF_RANKS) if state.group else (text.OF_ONE_DEVICE, text.OF_DEVICES)
+        of = one if count == 1 else several.format(count=count)
         shown["waiting"] = (f"{idle:.0%}", of)
     crossing = state.crossing_bytes
     if crossing is not None and (state.group or not alert.several_ranks(state)):

@@ -195,7 +195,8 @@ def rows(first: Summary, second: Summary) -> list[tuple[str, str, str, str]]:
 
 
 def _outcome(run: Summary) -> str:
-    return text.AFTER_STEPS.format(state=text.STATES.get(run.state, run.state), steps=run.steps)
+    after = text.AFTER_ONE_STEP if run.steps == 1 else text.AFTER_STEPS
+    return after.format(state=text.STATES.get(run.state, run.state), steps=run.steps)
 
 
 def _busy(spent: Breakdown | None) -> str:

@@ -85,6 +85,7 @@ AS_GRADIENTS_COME = "From step {step} on: in the order in which gradients come"
 # -- the placement graph
 TRACING = "Tracing the first step"
 A_COPY = "a copy of every layer"
+ONE_HOLDS = "the only rank holds every layer"
 EACH_HOLDS = "each of {count} ranks holds a copy of every layer"
 OTHER_RANKS = "and in other ranks {devices}"
 ON_DEVICE = "<b>{layer}</b> on {device}"

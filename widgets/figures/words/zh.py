@@ -83,6 +83,7 @@ AS_GRADIENTS_COME = "从第 {step} 步起：按梯度产生的顺序"
 # -- the placement graph
 TRACING = "正在追踪第一步"
 A_COPY = "每一层的副本"
+ONE_HOLDS = "唯一一个 rank 有每一层"
 EACH_HOLDS = "{count} 个 rank 各有每一层的副本"
 OTHER_RANKS = "在其他 rank 中为 {devices}"
 ON_DEVICE = "<b>{layer}</b> 位于 {device}"

@@ -185,6 +185,7 @@ NOTHING_YET = "no run yet"
 OF_STEP = "smoothed, step {step:,}"
 OF_DEVICES = "of the time of {count} devices"
 OF_ONE_DEVICE = "of the time of one device"
+OF_ONE_RANK = "of the time of the only rank"
 OF_RANKS = "of the time of {count} ranks"
 PER_STEP = "per step, both ways"
 FORECAST_PER_STEP = "per step, both ways, a forecast"
@@ -201,6 +202,7 @@ STATES = {
     "stopped": "stopped",
     "failed": "failed",
 }
+AFTER_ONE_STEP = "{state}, {steps} step"
 AFTER_STEPS = "{state}, {steps:,} steps"
 TEST_ACCURACY = "Test accuracy"
 CLOCK = "Clock"

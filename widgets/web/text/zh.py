@@ -197,6 +197,7 @@ NOTHING_YET = "尚未运行"
 OF_STEP = "已平滑，第 {step:,} 步"
 OF_DEVICES = "占 {count} 个设备的时间"
 OF_ONE_DEVICE = "占一个设备的时间"
+OF_ONE_RANK = "占唯一一个 rank 的时间"
 OF_RANKS = "占 {count} 个 rank 的时间"
 PER_STEP = "每步，双向合计"
 FORECAST_PER_STEP = "每步，双向合计，预测值"
@@ -213,6 +214,7 @@ STATES = {
     "stopped": "已停止",
     "failed": "失败",
 }
+AFTER_ONE_STEP = "{state}，{steps} 步"
 AFTER_STEPS = "{state}，{steps:,} 步"
 TEST_ACCURACY = "测试准确率"
 CLOCK = "时钟"
