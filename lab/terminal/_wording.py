@@ -89,7 +89,8 @@ def group_line(group: GroupJoined) -> str:
     """`2 ranks over gloo, 1 thread each`."""
     explained = "; collectives are checked against each other, which takes time" if group.explain else ""
     ranks, threads = counted(group.world_size, "rank"), counted(group.threads_per_rank, "thread")
-    return f"{ranks} over {group.backend}, {threads} each{explained}"
+    each = " each" if group.world_size > 1 else ""
+    return f"{ranks} over {group.backend}, {threads}{each}{explained}"
 
 
 def buckets_line(layout: BucketsBuilt) -> str:

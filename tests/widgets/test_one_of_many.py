@@ -48,7 +48,7 @@ def test_no_face_says_one_ranks() -> None:
         *(text for _, text in kpis(state).values()),
         str(figures.spec(state, "placement_graph", "light")),
     ]
-    assert "1 rank over gloo, 1 thread each" in said
+    assert "1 rank over gloo, 1 thread" in said
     assert "1 rank has joined by gloo, each with 1 thread" in said
     assert "of the time of the only rank" in said
     assert [line for line in said if FALSE_PLURAL.search(line)] == []
