@@ -205,7 +205,7 @@ def call(function: Any, *arguments: Any, about: Mapping[type[Exception], str] = 
         raise Wrong(f"A function is asked for, and this is {shown(function)}.")
     try:
         value = function(*arguments)
-    except (KeyboardInterrupt, Wrong):
+    except (KeyboardInterrupt, Wrong, NotWrittenError, AnswerRaisedError):
         raise
     except LabError as error:
         raise AnswerRaisedError(str(error)) from error
