@@ -283,7 +283,7 @@ if devices[0].startswith("vgpu"):  # a profile of the same step
 # ## Exercise
 #
 # **1.** Write the formula. `theta` is one parameter, `gradients` a list with each rank's gradient of it, `eta` the learning
-# rate. Return the new parameter, and leave `theta` as it is.
+# rate. Return the new parameter, and leave `theta` and `gradients` as they are.
 
 
 # %% tags=["exercise"] name="02-update"
