@@ -18,9 +18,15 @@ _RANKS = re.compile(r"\d{1,9}")
 OWN = "own:"
 """Prefix of `net` for a module of the user's."""
 DEVICE_NAME = re.compile(r"cpu|(?:cuda|vgpu):(0|[1-9]\d{0,8})")
-
+ONE_BUCKET_MB = 10_000.0
+"""The largest bucket of gradients there is: it holds those of any net, so the all-reduce begins when backward ends."""
 FOLLOWS = {"data": "net", "devices": "strategy", "placement": "strategy", "world_size": "strategy"}
 """Field that may be left out -> the field from which it then follows."""
+
+
+def takes_momentum(optimizer: str) -> bool:
+    """Whether the Experiment's momentum is the optimizer's; the Adam family keeps its own."""
+    return optimizer == "sgd"
 
 
 def fill_in(fields: dict[str, Any]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class Experiment(BaseModel):
     microbatches: Whole = Field(default=1, ge=1, le=4096)
     """Parts into which a (local) batch is split: so that the stages of model parallelism overlap, or, in a rank that
     holds the whole net, to accumulate gradients before they are synchronised."""
-    bucket_cap_mb: Number = Field(default=25, gt=0, le=10_000)
+    bucket_cap_mb: Number = Field(default=25, gt=0, le=checks.ONE_BUCKET_MB)
     """Size of DDP's gradient buckets in 2^20 bytes, as DistributedDataParallel counts it. With its default, the first
     bucket holds 1 MB, so that there is something to send early."""
     gradient_as_bucket_view: bool = False

@@ -142,6 +142,10 @@ def summary(state: RunState) -> RenderableType:
         figures.add_row("pace", f"{state.pace:,.0f} samples per second, all ranks together")
     if state.crossing_bytes is not None and state.group:
         figures.add_row("gradients", f"{bytes_text(state.crossing_bytes)} per step, averaged by all ranks")
+    if state.sent_total and state.group:
+        by = "by each rank" if len(state.sent_bytes) == state.world_size else "at most by each device"
+        most, total = bytes_text(max(state.sent_bytes.values())), bytes_text(state.sent_total)
+        figures.add_row("sent", f"{most} per step {by}, {total} in all")
     if finished:
         figures.add_row("took", f"{seconds_text(finished.wall_seconds)} of wall time")
     if state.crossing_bytes is not None and not state.group:

@@ -6,21 +6,32 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ipywidgets import BoundedIntText, Box, Dropdown, FloatText, HBox, IntText, Layout, VBox
+from ipywidgets import Box, Dropdown, HBox, Layout, VBox
 
 from lab import checks, nets, readiness, strategies
 from lab.errors import LabError
 from lab.experiment import Experiment
 from lab.placement import resolve, shortest
-from lab.vgpu import links, profiles
+from lab.vgpu import profiles
 from widgets.notebook import text
 from widgets.notebook.board import PlacementBoard
+from widgets.notebook.fields import bounded, choice, number, show, whole
+from widgets.notebook.more_controls import GIVEN, MoreControls
 
 MAX_DEVICES = 8
 """Most virtual GPUs and ranks that the controls offer; an Experiment takes more."""
-_GIVEN = "given"
-_STYLE = {"description_width": "88px"}
-_FOLLOWING = ("placement", "devices", "world_size", "microbatches", "steps", "epochs", "link")
+_FOLLOWING = (
+    "placement",
+    "devices",
+    "world_size",
+    "microbatches",
+    "steps",
+    "epochs",
+    "link",
+    "bucket_cap_mb",
+    "faults",
+    "data",
+)
 """Fields that the controls say, each only where it has a meaning."""
 
 
@@ -36,57 +47,56 @@ class Controls(VBox):
         self._base = experiment
         self._own = net
         count = len([name for name in experiment.devices if name.startswith("vgpu")])
-        self.net = _choice(text.NET, self._nets(), experiment.net)
+        self.net = choice(text.NET, self._nets(), experiment.net)
         if net is not None:
             self.net.value = readiness.own_name(net)
             self.net.disabled = True
-        self.strategy = _choice(
+        self.strategy = choice(
             text.STRATEGY, [(entry.title, name) for name, entry in strategies.REGISTRY.items()], experiment.strategy
         )
-        self.kind = _choice(text.DEVICES, self._kinds(), _kind(experiment))
-        self.count = _whole(text.COUNT, count or max(2, len(experiment.devices)), 1, MAX_DEVICES)
+        self.kind = choice(text.DEVICES, self._kinds(), _kind(experiment))
+        self.count = bounded(text.COUNT, count or max(2, len(experiment.devices)), 1, MAX_DEVICES)
         ranks = experiment.world_size if strategies.REGISTRY[experiment.strategy].several_ranks else None
-        self.ranks = _whole(text.RANKS, ranks or 2, 1, MAX_DEVICES)
-        self.batch = IntText(experiment.batch_size, description=text.BATCH, style=_STYLE, layout=_wide())
-        self.microbatches = IntText(experiment.microbatches, description=text.MICROBATCHES, style=_STYLE)
-        self.microbatches.layout = _wide()
-        self.lr = FloatText(experiment.lr, description=text.LEARNING_RATE, step=0.001, style=_STYLE, layout=_wide())
-        self.length = IntText(experiment.steps or experiment.epochs, description=text.LENGTH, style=_STYLE)
-        self.length.layout = Layout(width="170px")
-        self.unit = Dropdown(options=[text.STEPS, text.EPOCHS], layout=Layout(width="80px"))
+        self.ranks = bounded(text.RANKS, ranks or 2, 1, MAX_DEVICES)
+        self.batch = whole(text.BATCH, experiment.batch_size)
+        self.microbatches = whole(text.MICROBATCHES, experiment.microbatches)
+        self.lr = number(text.LEARNING_RATE, experiment.lr, step=0.001)
+        self.length = whole(text.LENGTH, experiment.steps or experiment.epochs)
+        self.length.layout.width, self.length.layout.min_width, self.length.layout.flex = "auto", "0", "1 1 0"
+        self.unit = Dropdown(options=[text.STEPS, text.EPOCHS], layout=Layout(width="88px", flex="none", margin="0"))
         self.unit.value = text.STEPS if experiment.steps else text.EPOCHS
         hardware = list(profiles.names())
         if experiment.hardware not in hardware:
             hardware.append(experiment.hardware)
-        self.hardware = _choice(text.HARDWARE, [(name, name) for name in hardware], experiment.hardware)
-        self.link = _choice(text.LINK, self._links(), _link(experiment))
-        self.seed = IntText(experiment.seed, description=text.SEED, style=_STYLE, layout=_wide())
+        self.hardware = choice(text.HARDWARE, [(name, name) for name in hardware], experiment.hardware)
+        self.more = MoreControls(experiment, own_net=experiment.net.startswith(checks.OWN) or net is not None)
         self.board = _board(experiment, net)
         self._on_change: list[Callable[[], None]] = []
-        for control in (self.net, self.strategy, self.kind, self.count, self.ranks, self.hardware):
+        arranging = (self.net, self.strategy, self.kind, self.count, self.ranks, self.hardware)
+        for control in (*arranging, self.more.data, self.more.optimizer, self.more.overlap, self.more.trouble):
             control.observe(self._changed, "value")
-        for control in (self.batch, self.microbatches, self.lr, self.length, self.unit, self.link, self.seed):
+        for control in (self.batch, self.microbatches, self.lr, self.length, self.unit, *self.more.fields):
             control.observe(self._told, "value")
         self.board.observe(self._told, "chosen")
-        length = HBox([self.length, self.unit], layout=Layout(width="260px"))
+        length = HBox([self.length, self.unit], layout=Layout(overflow="visible"))
+        often = [
+            self.net,
+            self.strategy,
+            self.kind,
+            self.count,
+            self.ranks,
+            self.batch,
+            self.microbatches,
+            self.lr,
+            length,
+            self.hardware,
+        ]
+        columns = "repeat(auto-fill, minmax(min(100%, 260px), 1fr))"
         grid = Box(
-            [
-                self.net,
-                self.strategy,
-                self.kind,
-                self.count,
-                self.ranks,
-                self.batch,
-                self.microbatches,
-                self.lr,
-                length,
-                self.hardware,
-                self.link,
-                self.seed,
-            ],
-            layout=Layout(display="flex", flex_flow="row wrap", grid_gap="2px 12px"),
+            often,
+            layout=Layout(display="grid", grid_template_columns=columns, grid_gap="3px 12px", overflow="visible"),
         )
-        super().__init__([grid, self.board])
+        super().__init__([grid, self.more, self.board], layout=Layout(overflow="visible"))
         self._changed()
 
     # -- what they say ---------------------------------------------------------------------------------------------
@@ -95,8 +105,8 @@ class Controls(VBox):
         """Of an Experiment, unchecked."""
         entry = strategies.REGISTRY[self.strategy.value]
         fields = {name: value for name, value in self._base.explicit().items() if name not in _FOLLOWING}
-        if self.net.value != self._base.net:
-            fields.pop("data", None)
+        if self.net.value.startswith(checks.OWN) and self._base.data is not None:
+            fields["data"] = self._base.data
         fields |= {
             "net": self.net.value,
             "strategy": self.strategy.value,
@@ -104,11 +114,9 @@ class Controls(VBox):
             "batch_size": self.batch.value,
             "lr": self.lr.value,
             "hardware": self.hardware.value,
-            "seed": self.seed.value,
             "steps" if self.unit.value == text.STEPS else "epochs": self.length.value,
         }
-        if self.link.value:
-            fields["link"] = self._base.explicit()["link"] if self.link.value == _GIVEN else self.link.value
+        fields |= self.more.said(self.strategy.value, self._virtual())
         if entry.several_ranks:
             fields["world_size"] = self.ranks.value
         if entry.takes_placement:
@@ -128,7 +136,7 @@ class Controls(VBox):
     def devices(self) -> list[str]:
         """As the controls name them: as many as the strategy can use."""
         several = strategies.REGISTRY[self.strategy.value].several_devices
-        if self.kind.value == _GIVEN:
+        if self.kind.value == GIVEN:
             return list(self._base.devices)
         if self.kind.value == "cpu":
             return ["cpu"]
@@ -161,15 +169,18 @@ class Controls(VBox):
         share = len(self.devices()) // (self.ranks.value if entry.several_ranks else 1)
         return entry.takes_placement and share > 1
 
+    def _virtual(self) -> bool:
+        return any(name.startswith("vgpu") for name in self.devices())
+
     def _changed(self, change: Any = None) -> None:
         entry = strategies.REGISTRY[self.strategy.value]
-        virtual = any(name.startswith("vgpu") for name in self.devices())
-        _show(self.count, entry.several_devices and self.kind.value not in (_GIVEN, "cpu"))
-        _show(self.ranks, entry.several_ranks)
-        _show(self.microbatches, entry.takes_placement)
-        _show(self.hardware, virtual)
-        _show(self.link, virtual and (entry.several_devices or entry.several_ranks))
-        _show(self.board, self._places())
+        self.more.suit(self.net.value)
+        show(self.count, entry.several_devices and self.kind.value not in (GIVEN, "cpu"))
+        show(self.ranks, entry.several_ranks)
+        show(self.microbatches, entry.takes_placement)
+        show(self.hardware, self._virtual())
+        show(self.board, self._places())
+        self.more.arrange(self.strategy.value, self._virtual())
         if self._places():
             with contextlib.suppress(LabError):  # the start will say what is wrong
                 self.board.experiment = self.experiment()
@@ -192,13 +203,9 @@ class Controls(VBox):
         kinds = [(text.VIRTUAL, "vgpu"), (text.CPU, "cpu")]
         if any(name.startswith("cuda") for name in devices.names()):
             kinds.append((text.GPUS, "cuda"))
-        if _kind(self._base) == _GIVEN:
-            kinds.append((text.AS_GIVEN.format(devices=", ".join(self._base.devices)), _GIVEN))
+        if _kind(self._base) == GIVEN:
+            kinds.append((text.AS_GIVEN.format(devices=", ".join(self._base.devices)), GIVEN))
         return kinds
-
-    def _links(self) -> list[tuple[str, str]]:
-        given = [(text.GIVEN_LINK, _GIVEN)] if _link(self._base) == _GIVEN else []
-        return [(text.OWN_LINK, ""), *((name, name) for name in links.names()), *given]
 
 
 def _board(experiment: Experiment, net: Any) -> PlacementBoard:
@@ -214,26 +221,4 @@ def _kind(experiment: Experiment) -> str:
     devices = list(experiment.devices)
     kind = devices[0].partition(":")[0]
     plain = devices == ["cpu"] if kind == "cpu" else devices == [f"{kind}:{index}" for index in range(len(devices))]
-    return kind if plain and len(devices) <= MAX_DEVICES else _GIVEN
-
-
-def _link(experiment: Experiment) -> str:
-    link = experiment.link
-    return link if isinstance(link, str) else _GIVEN if link is not None else ""
-
-
-def _choice(label: str, options: list[tuple[str, str]], value: str) -> Dropdown:
-    known = value if any(value == each for _, each in options) else options[0][1]
-    return Dropdown(options=options, value=known, description=label, style=_STYLE, layout=_wide())
-
-
-def _whole(label: str, value: int, least: int, most: int) -> BoundedIntText:
-    return BoundedIntText(value, min=least, max=max(most, value), description=label, style=_STYLE, layout=_wide())
-
-
-def _wide() -> Layout:
-    return Layout(width="260px")
-
-
-def _show(widget: Any, visible: bool) -> None:
-    widget.layout.display = None if visible else "none"
+    return kind if plain and len(devices) <= MAX_DEVICES else GIVEN

@@ -16,20 +16,23 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from ipywidgets import HTML, Accordion, Box, Button, FloatProgress, HBox, Layout, VBox
+from ipywidgets import HTML, Accordion, Box, Button, FloatProgress, Layout, VBox
 
 import lab
 from lab.errors import LabError
 from lab.experiment import Experiment
 from lab.state import RunState
-from widgets.figures import clock_name, clock_time, duration, human_bytes, smoothed_loss
+from widgets.figures import clock_name, clock_time, duration, smoothed_loss
 from widgets.notebook import cells, text, views
 from widgets.notebook.alerts import Alert
+from widgets.notebook.alive import Alive
 from widgets.notebook.controls import Controls
 from widgets.notebook.drawing import Drawing
 from widgets.notebook.follow import Run, ThrownAway, end, follow, unfollow
 from widgets.notebook.insight import InsightView
+from widgets.notebook.pacing import Speed
 from widgets.notebook.rank_log import RankLog
+from widgets.notebook.sent import sent
 from widgets.notebook.staying import Stays
 
 VIEWS: dict[str, Callable[[], Any]] = {
@@ -45,6 +48,12 @@ VIEWS: dict[str, Callable[[], Any]] = {
 }
 MEASURED_SECONDS = 1.0
 """Between two times when the board shows what the run has found."""
+_STEPS_OF_AN_EPOCH = 1_000
+"""At least about so many, which is all that matters: nobody slows such a run down to watch it whole."""
+# Where there is no Jupyter to click in, as on an exported page, it is not said.
+_ONLY_IN_JUPYTER = (
+    "<style>.parallel-lab-saved { display: none } .jp-NotebookPanel .parallel-lab-saved { display: block }</style>"
+)
 FIRST_VIEWS = ("loss", "timeline", "graph", "memory")
 
 
@@ -81,21 +90,31 @@ class LabPanel(ThrownAway, Stays, VBox):
         self.buttons = {name: self._button(name) for name in ("run", "pause", "step", "stop")}
         self.status = HTML(text.READY)
         self.alert = Alert()
-        self.progress = FloatProgress(0.0, min=0.0, max=1.0, layout=Layout(width="160px"))
+        self.speed = Speed()
+        self.progress = FloatProgress(0.0, min=0.0, max=1.0, layout=Layout(width="120px", flex="0 1 auto"))
         self.views = {name: VIEWS[name]() for name in show}
+        for view in self._drawings():
+            view.compact = True
         self.insight = InsightView()
         self._viewers = (*self.views.values(), self.insight)
         self._code = HTML()
         code = Accordion([self._code], titles=(text.CODE,))
-        columns = "repeat(auto-fit, minmax(min(100%, 380px), 1fr))"
-        figures = Box(
-            list(self.views.values()), layout=Layout(display="grid", grid_template_columns=columns, grid_gap="10px")
-        )
-        bar = HBox([*self.buttons.values(), self.progress], layout=Layout(align_items="center", flex_flow="row wrap"))
-        super().__init__([self.controls, bar, self.alert, self.status, figures, self.insight, code])
+        self.alive = Alive()
+        bar = Box([*self.buttons.values(), self.speed, self.progress], layout=_row(align_items="center"))
+        columns = "repeat(auto-fit, minmax(min(100%, 310px), 1fr))"
+        grid = Layout(display="grid", grid_template_columns=columns, grid_gap="4px 10px", overflow="visible")
+        figures = Box(list(self.views.values()), layout=grid)
+        # Beside each other where there is room for both, else one below the other.
+        self.controls.layout.flex, self.controls.layout.min_width = "1 1 300px", "min(100%, 280px)"
+        figures.layout.flex, figures.layout.min_width = "999 1 540px", "min(100%, 310px)"
+        beside = Box([self.controls, figures], layout=_row(align_items="flex-start"))
+        children = [self.alive, bar, self.alert, self.status, beside, self.insight, code]
+        super().__init__(children, layout=Layout(overflow="visible"))
+        self.add_class("parallel-lab-panel")
         for view in self._drawings():
             view.observe(lambda change: self.keep_still(), "picture")
         self.controls.on_change(self._show_code)
+        self.controls.more.inject.on_click(lambda _: self._safely(self._inject))
         self._show_code()
         self.refresh(everything=True)
         cells.replace_earlier(self)
@@ -133,23 +152,28 @@ class LabPanel(ThrownAway, Stays, VBox):
     def finished(self) -> Any:
         """The run after its end: waits for it, and starts one where nobody has pressed Run yet.
 
-        A cell below the panel can so be run together with it: the figures move while it waits.
+        A cell below the panel can so be run together with it: the figures move while it waits. The run goes on at full
+        speed then, for nobody is to wait for what is slowed down to be watched.
 
         Raises:
             LabError: when no run can be started; the panel says why.
         """
         if self._run is None:
-            self.start()
+            self._safely(lambda: self._start(watched=False))
         run = self._run
         if run is None:
             raise LabError(text.NOT_STARTED)
+        self.speed.hurry()
         run.wait()
         return run
 
     def still(self) -> str:
         """The figures' pictures, below what the panel says of its run."""
         pictures = "".join(view.still() for view in self._drawings())
-        return f"<p>{self.status.value}</p>{pictures}{self.insight.value}" if pictures else ""
+        if not pictures:
+            return ""
+        said = f"{_ONLY_IN_JUPYTER}<p class='parallel-lab-saved'>{html.escape(text.SAVED)}</p>"
+        return f"{said}<p>{self.status.value}</p>{pictures}{self.insight.value}"
 
     def _drawings(self) -> list[Drawing]:
         return [view for view in self.views.values() if isinstance(view, Drawing)]
@@ -166,7 +190,7 @@ class LabPanel(ThrownAway, Stays, VBox):
 
     # -- what the buttons do -------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _start(self, watched: bool = True) -> None:
         experiment = self.controls.experiment()
         before, self._run = self._run, None
         if before is not None:
@@ -174,6 +198,7 @@ class LabPanel(ThrownAway, Stays, VBox):
         end(before)
         self._stopping = self._told_failure = False
         self._run = run = lab.start(experiment, self._net)
+        self.speed.drive(run, experiment.steps or experiment.epochs * _STEPS_OF_AN_EPOCH, watched)
         self._show_code()
         for view in self._viewers:
             view.show(run)
@@ -201,11 +226,18 @@ class LabPanel(ThrownAway, Stays, VBox):
         if run is not None and not run.done and run.state.started is not None:
             run.step()
 
+    def _inject(self) -> None:
+        """As "Do it now": what was chosen goes wrong in the run that goes on."""
+        run, fault = self.run, self.controls.more.fault()
+        if run is None or run.done or run.state.started is None:
+            raise LabError(text.NOTHING_RUNS)
+        run.inject(fault)
+
     def _button(self, name: str) -> Button:
         action = {"run": self._start, "pause": self._pause, "step": self._step, "stop": self._stop}[name]
         label = {"run": text.RUN, "pause": text.PAUSE, "step": text.STEP, "stop": text.STOP}[name]
         style = {"run": "primary", "stop": "danger"}.get(name, "")
-        button = Button(description=label, tooltip=text.HINTS[name], button_style=style, layout=Layout(width="92px"))
+        button = Button(description=label, tooltip=text.HINTS[name], button_style=style, layout=Layout(width="84px"))
         button.on_click(lambda _: self._safely(action))
         return button
 
@@ -232,6 +264,8 @@ class LabPanel(ThrownAway, Stays, VBox):
             with run.lock:
                 state = run.state
                 words, numbers = _status(state, self._stopping and not run.done), _numbers(state)
+                if state.finished is not None and self.speed.slowed:
+                    words = text.SLOWED.format(finished=words)
                 done = state.step / state.started.total_steps if state.started else 0.0
                 failed, paused = state.failure is not None, state.status == "paused"
                 live = state.started is not None and state.finished is None and not self._stopping
@@ -244,7 +278,7 @@ class LabPanel(ThrownAway, Stays, VBox):
                     self.alert.failure(state)
             self.progress.value = min(1.0, done)
             lines = [f"<b>{html.escape(words)}</b>", *map(html.escape, filter(None, numbers))]
-            self.status.value = "<br>".join(lines)
+            self.status.value = _lines(lines)
             self._enable(run=True, pause=live, step=live, stop=not run.done and not self._stopping)
             self.buttons["run"].description = text.AGAIN if run.done else text.RUN
             self.buttons["pause"].description = text.RESUME if paused else text.PAUSE
@@ -260,6 +294,13 @@ class LabPanel(ThrownAway, Stays, VBox):
             code = f"# {error}"
         style = "white-space:pre-wrap;font-family:monospace;font-size:12px;line-height:1.4;margin:0"
         self._code.value = f"<pre style='{style}'>{html.escape(code)}</pre>"
+
+
+def _lines(lines: Sequence[str]) -> str:
+    """Close below each other, the first two in one line where there is room."""
+    first, rest = " ".join(lines[:2]), lines[2:]
+    inside = "<br>".join([first, *(f"<span style='opacity:0.75'>{line}</span>" for line in rest)])
+    return f"<div style='line-height:1.5;min-height:3em'>{inside}</div>"
 
 
 def _status(state: RunState, stopping: bool) -> str:
@@ -291,9 +332,13 @@ def _numbers(state: RunState) -> list[str]:
         loss=f"{smoothed_loss(state):.3f}",
         step_time=duration(state.step_seconds * 1e9),
         clock=clock_name(state.started.clock),
-        crossing=human_bytes(state.crossing_bytes or 0),
     )
-    return [numbers, data]
+    return [" · ".join(filter(None, [numbers, sent(state)])), data]
+
+
+def _row(**layout: str) -> Layout:
+    """Side by side, and below each other where there is no room."""
+    return Layout(display="flex", flex_flow="row wrap", grid_gap="4px 12px", overflow="visible", **layout)
 
 
 def _warm_up() -> None:

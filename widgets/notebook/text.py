@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from widgets.pace import WATCHED_SECONDS
+from widgets.web.text import en as page
+
 VIEW = {
     "table": "Table",
     "earlier": "Earlier step",
@@ -12,6 +15,7 @@ LEFT_OUT = "{count:,} more rows are left out."
 LIVE = "A live figure: open the notebook in Jupyter and run this cell to see it."
 NO_RUN = "No run yet."
 NOT_STARTED = "no run has started: the panel says why, or lacks a click on Run"
+NOTHING_RUNS = "no run goes on that something could go wrong in: click on Run, and then on this while it runs"
 NO_STEP = "No rank has finished a step yet."
 TRACEBACK = "Traceback of the rank that failed"
 
@@ -32,6 +36,14 @@ LINK = "Link"
 OWN_LINK = "the hardware's own"
 GIVEN_LINK = "as given"
 SEED = "Seed"
+OPTIMIZER = "Optimizer"
+MOMENTUM = "Momentum"
+OVERLAP = "Overlap: average gradients while backward goes on"
+OVERLAP_HINT = "Without it all gradients ride in one bucket, which is full only when backward ends"
+MEMORY_HINT = "0: the hardware's own"
+NO_TROUBLE = "nothing"
+TROUBLE_STEP = "At step"
+INJECT_HINT = "In the run that goes on, before its next step"
 PLACEMENT = "Placement"
 VIRTUAL = "Virtual GPUs"
 CPU = "CPU"
@@ -53,6 +65,10 @@ HINTS = {
     "stop": "End the run",
 }
 CODE = "This run as Python"
+SPEEDS = {"watch": f"to watch: {WATCHED_SECONDS:g} s a run", **page.SPEEDS}
+"""Name of a speed -> what the panel calls it."""
+SPEED = page.SPEED
+SPEED_HINT = "How long all devices stand still between two steps; no time or number of the run counts it"
 
 # -- its status
 READY = "Ready."
@@ -65,7 +81,26 @@ STOPPING = "Stopping."
 FINISHED = "Finished: {step:,} steps in {seconds} of wall time."
 STOPPED = "Stopped after {step:,} of {total:,} steps."
 FAILED = "Failed after {step:,} of {total:,} steps."
-NUMBERS = "Loss {loss} · a step takes {step_time} ({clock}) · {crossing} cross between devices"
+SLOWED = "{finished} Slowed down to be watched."
+NUMBERS = "Loss {loss} · a step takes {step_time} ({clock})"
+SENT_ALIKE = "each {who} sends {each} a step, {total} in all"
+SENT_EACH = "sent in a step: {each}; {total} in all"
+SENT_RANGE = "each {who} sends {least} to {most} a step, {total} in all"
+NOTHING_SENT = "nothing is sent between devices"
+RANK = "rank"
+DEVICE = "device"
+
+# -- a panel whose kernel is gone
+GONE = {
+    "gone": "This panel's kernel was restarted, so its buttons do nothing. Run the cells up to here again.",
+    "run": "Run the cells up to here",
+    "by_hand": "That did not work from here: click into the cell, choose Run All Above Selected Cell in the menu Run, "
+    "and press Shift+Enter.",
+}
+SAVED = (
+    "This is the panel as it was when the notebook was saved; it has no kernel now. To use it, click into its cell, "
+    "choose Run All Above Selected Cell in the menu Run, and press Shift+Enter."
+)
 DATA = "{title}: {train:,} training and {test:,} test samples, {origin}"
 
 # -- what went wrong
@@ -77,7 +112,7 @@ DETAILS = "Details"
 FIELDS = {
     "strategy": STRATEGY,
     "net": NET,
-    "data": "Data",
+    "data": page.DATA_SET,
     "devices": DEVICES,
     "world_size": RANKS,
     "placement": PLACEMENT,
@@ -89,6 +124,13 @@ FIELDS = {
     "hardware": HARDWARE,
     "link": LINK,
     "seed": SEED,
+    "dtype": page.DTYPE,
+    "optimizer": OPTIMIZER,
+    "momentum": MOMENTUM,
+    "bucket_cap_mb": page.BUCKET,
+    "topology": page.TOPOLOGY,
+    "memory_mb": page.MEMORY,
+    "faults": page.TROUBLE,
 }
 """A field of an Experiment -> what the panel calls it."""
 

@@ -16,6 +16,9 @@ from widgets.notebook import cells
 from widgets.notebook.drawing import Drawing
 from widgets.notebook.follow import Run, ThrownAway, follow, unfollow
 
+LOW, COMPACT_SHARE = 236, 0.85
+"""A figure that is high gives up some of it beside others, down to so many pixels."""
+
 
 class View(ThrownAway, Drawing):
     """The figure of that name, live."""
@@ -23,6 +26,9 @@ class View(ThrownAway, Drawing):
     NAME: ClassVar[str] = ""
     PACE_SECONDS: ClassVar[float] = 0.5
     """Least time between two drawings: a timeline that jumps ten times a second is not readable, a loss curve is."""
+
+    compact = False
+    """Less high than by itself, so that several are on one screen."""
 
     def __init__(self, run: Run | None = None, **settings: Any) -> None:
         self._run: Run | None = None
@@ -66,6 +72,8 @@ class View(ThrownAway, Drawing):
     def _of_state(self, state: RunState, run_id: str) -> str:
         spec = figures.spec(state, self.NAME, self.theme, self.step)
         spec["layout"]["uirevision"] = run_id  # the zoom is kept as long as the run is the same
+        if self.compact:
+            spec["layout"]["height"] = compacted(spec["layout"]["height"])
         table = figures.table(state, self.NAME, self.step) if self.numbers else None
         return self._json(spec, table, self._steps(state))
 
@@ -88,6 +96,11 @@ class View(ThrownAway, Drawing):
         with run.lock:
             title = figures.spec(run.state, self.NAME, self.theme, self.step)["layout"]["title"]["text"]
             return title, figures.table(run.state, self.NAME, self.step)
+
+
+def compacted(height: int) -> int:
+    """The height of a figure beside others, in pixels."""
+    return min(height, max(LOW, round(COMPACT_SHARE * height)))
 
 
 class LossView(View):

@@ -12,6 +12,7 @@ from lab.experiment import Experiment
 from lab.state import RunState
 from widgets import figures, languages
 from widgets.figures import clock_time
+from widgets.pace import PAUSES
 from widgets.web import arranging, controls, guesses, presets, takeaway, text
 from widgets.web import form as forms
 from widgets.web.frame import Painter, reached
@@ -32,8 +33,6 @@ BUTTONS = ("start", "stop", "pause", "step")
 UNCHANGED = (gr.skip(), gr.skip(), gr.skip(), gr.skip())
 NO_VALUES: list[Any] = [gr.skip()] * len(forms.CONTROLS)
 """All controls as they are."""
-PAUSES = {"full": 0.0, "slow": 0.2, "slower": 1.0}
-"""A choice of `text.SPEEDS` -> seconds between two steps."""
 
 
 def buttons(status: str) -> tuple[Any, ...]:

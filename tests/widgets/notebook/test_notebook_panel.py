@@ -30,6 +30,9 @@ EXPERIMENTS = [
     Experiment(strategy="data_parallel", devices=["vgpu:0", "vgpu:1", "vgpu:2"], batch_size=48, lr=0.1),
     Experiment(strategy="ddp", world_size=3, batch_size=48, timeout_s=5, momentum=0.0),
     Experiment(strategy="ddp", devices=["vgpu:0", "vgpu:1", "vgpu:2", "vgpu:3"], world_size=2),
+    Experiment(strategy="ddp", bucket_cap_mb=0.02, faults=["straggle:1:3:4", "kill:0:9"], optimizer="adam"),
+    Experiment(strategy="ddp", bucket_cap_mb=10_000, devices=["vgpu:0", "vgpu:1"], topology="nodes:1:ethernet_10g"),
+    Experiment(strategy="data_parallel", memory_mb=64, topology="ports", dtype="float64", momentum=0.0),
 ]
 
 
@@ -95,22 +98,74 @@ def test_a_layer_whose_device_is_gone_moves_to_the_first() -> None:
     assert resolve(placed, ["conv1", "conv2", "fc1"]) == {"conv1": "vgpu:0", "conv2": "vgpu:1", "fc1": "vgpu:0"}
 
 
+def shown(controls: Controls) -> set[str]:
+    """Of the controls that are not always there."""
+    often = {name: getattr(controls, name) for name in ("count", "ranks", "microbatches", "hardware", "board")}
+    names = ("momentum", "overlap", "bucket", "link", "topology", "memory", "trouble", "trouble_rank", "inject")
+    seldom = {name: getattr(controls.more, name) for name in names}
+    return {name for name, control in {**often, **seldom}.items() if control.layout.display != "none"}
+
+
 def test_only_controls_with_a_meaning_are_shown() -> None:
     controls = Controls(Experiment())
-    shown = lambda: {  # noqa: E731 - asked again and again below
-        name
-        for name in ("count", "ranks", "microbatches", "hardware", "link", "board")
-        if getattr(controls, name).layout.display != "none"
-    }
-    assert shown() == set()
+    assert shown(controls) == {"momentum"}
     controls.kind.value = "vgpu"
-    assert shown() == {"hardware"}
+    assert shown(controls) == {"momentum", "hardware", "memory"}
+    controls.more.optimizer.value = "adam"
+    virtual = {"count", "hardware", "memory", "link", "topology"}
     controls.strategy.value = "data_parallel"
-    assert shown() == {"count", "hardware", "link"}
+    assert shown(controls) == virtual
     controls.strategy.value = "model_parallel"
-    assert shown() == {"count", "microbatches", "hardware", "link", "board"}
+    assert shown(controls) == {*virtual, "microbatches", "board"}
     controls.strategy.value, controls.kind.value = "ddp", "cpu"
-    assert shown() == {"ranks", "microbatches"}
+    of_ranks = {"ranks", "microbatches", "overlap", "trouble"}
+    assert shown(controls) == {*of_ranks, "bucket"}
+    controls.more.overlap.value, controls.more.trouble.value = False, "kill"
+    assert shown(controls) == {*of_ranks, "trouble_rank", "inject"}
+
+
+def test_every_control_of_the_page_reaches_the_experiment() -> None:
+    controls = Controls(Experiment(strategy="ddp", devices=["vgpu:0", "vgpu:1"], world_size=2))
+    more = controls.more
+    more.bucket.value, more.optimizer.value, more.dtype.value, more.seed.value = 0.03, "adamw", "float64", 5
+    more.memory.value, more.topology.value, more.link.value = 500, "bus", "nvlink3"
+    more.trouble.value, more.trouble_rank.value, more.trouble_step.value = "straggle", 0, 7
+    expected = Experiment(
+        strategy="ddp",
+        devices=["vgpu:0", "vgpu:1"],
+        world_size=2,
+        bucket_cap_mb=0.03,
+        optimizer="adamw",
+        dtype="float64",
+        seed=5,
+        memory_mb=500,
+        topology="bus",
+        link="nvlink3",
+        faults=["straggle:0:7"],
+    )
+    assert controls.experiment() == expected
+    more.optimizer.value, more.momentum.value, more.trouble.value = "sgd", 0.5, ""
+    assert controls.experiment() == expected.replace(optimizer="sgd", momentum=0.5, faults=[])
+
+
+def test_without_overlap_there_is_one_bucket() -> None:
+    controls = Controls(Experiment(strategy="ddp", bucket_cap_mb=0.03))
+    controls.more.overlap.value = False
+    assert controls.experiment().bucket_cap_mb == checks.ONE_BUCKET_MB
+    controls.more.overlap.value = True
+    assert controls.experiment().bucket_cap_mb == 0.03
+
+
+def test_what_only_ranks_need_goes_with_them() -> None:
+    controls = Controls(Experiment(strategy="ddp", bucket_cap_mb=0.03, faults=["kill:1:5"]))
+    controls.strategy.value, controls.kind.value = "single", "cpu"
+    assert controls.experiment() == Experiment()
+
+
+def test_another_net_brings_its_data() -> None:
+    controls = Controls(Experiment())
+    controls.net.value = "gpt"
+    assert controls.experiment().data == Experiment(net="gpt").data != Experiment().data
 
 
 def test_no_control_offers_more_than_an_experiment_takes() -> None:

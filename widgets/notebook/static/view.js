@@ -1,6 +1,8 @@
 // A figure that Python describes and Plotly draws, in place: nothing is ever mounted anew.
 const config = { displayModeBar: false, displaylogo: false, responsive: false, doubleClick: "reset" };
 const QUIET_MS = 2000; // longer than between two drawings of a run that goes on
+const LABELS_PX = 70; // left of a figure, before it has been drawn
+const BUTTONS_PX = 64; // of the two that go from step to step, beside the title
 
 // Plotly comes from a hidden model, once for all views of the page.
 function plotly(model) {
@@ -51,6 +53,28 @@ function tabulate(box, table) {
   box.replaceChildren(node, make("p", "", table.note));
 }
 
+// Plotly cuts off a title that is too long; here it goes on in the next line.
+const ruler = document.createElement("canvas").getContext("2d");
+function wrapTitle(layout, width, left, room) {
+  const { title, font } = layout;
+  if (!title?.text) return;
+  const size = title.font?.size ?? 13;
+  ruler.font = `${size}px ${title.font?.family ?? font?.family ?? "sans-serif"}`;
+  const long = (text, most) => ruler.measureText(text).width > most;
+  if (!long(title.text, width - left - room)) return;
+  const lines = [""];
+  for (const word of title.text.split(" ")) {
+    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+    if (lines.at(-1) && long(longer, lines.length === 1 ? width - room : width)) lines.push(word);
+    else lines[lines.length - 1] = longer;
+  }
+  const more = Math.round((lines.length - 1) * size * 1.3);
+  title.text = lines.map((line) => line.replace(/^· | ·$/g, "")).join("<br>");
+  Object.assign(title, { x: 0, xref: "container" });
+  layout.margin = { ...layout.margin, t: (layout.margin?.t ?? 36) + more };
+  layout.height += more;
+}
+
 async function render({ model, el }) {
   el.classList.add("parallel-lab-view");
   const plot = make("div", "parallel-lab-plot");
@@ -93,13 +117,17 @@ async function render({ model, el }) {
     model.save_changes();
   };
   let queued = 0;
+  let drawnAt = 0;
   const draw = () => {
     queued = 0;
     const figure = JSON.parse(model.get("figure") || "null");
     if (!figure) return;
-    plot.style.height = `${figure.layout.height}px`;
     plot.setAttribute("role", "img");
     plot.setAttribute("aria-label", figure.layout.title?.text ?? "");
+    drawnAt = plot.offsetWidth;
+    const left = plot._fullLayout?._size?.l ?? LABELS_PX;
+    if (drawnAt) wrapTitle(figure.layout, drawnAt - 8, left, figure.steps.length < 2 ? 0 : BUTTONS_PX);
+    plot.style.height = `${figure.layout.height}px`;
     Plotly.react(plot, figure.data, figure.layout, config);
     steps.hidden = figure.steps.length < 2;
     steps.dataset.steps = JSON.stringify(figure.steps);
@@ -126,7 +154,9 @@ async function render({ model, el }) {
   earlier.addEventListener("click", () => move(-1));
   later.addEventListener("click", () => move(1));
   const sizes = new ResizeObserver(() => {
-    if (plot._fullLayout && plot.offsetWidth) Plotly.Plots.resize(plot);
+    if (!plot._fullLayout || !plot.offsetWidth) return;
+    if (plot.offsetWidth === drawnAt) Plotly.Plots.resize(plot);
+    else ask();
   });
   sizes.observe(plot);
   tell();
