@@ -287,4 +287,4 @@ def _unknown(rest: str, written: str, unit: str) -> str:
 
 
 def _example(unit: str) -> str:
-    return f"12.5 {unit}".rstrip() if units.find(unit) != units.find("byte") else f"87,360 {unit}"
+    return f"12.5 {unit}".rstrip() if units.find(unit) != units.find("byte") else f"12,500 {unit}"

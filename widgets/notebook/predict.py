@@ -28,10 +28,12 @@ from widgets.notebook import locks, text
 from widgets.notebook.alerts import Alert
 from widgets.notebook.staying import Stays
 
+_LINES = '<div style="line-height:1.5">{lines}</div>'
 _STYLE = """<style>
+.parallel-lab-asks .jupyter-widgets-disconnected::before { display: none }
 .jp-OutputArea-child:not(:has(.parallel-lab-view)):has(+ .jp-OutputArea-child .parallel-lab-asked) { display: none }
 </style>"""
-"""Where its widget is gone, what a front end says in its place goes too."""
+"""Where its widget is gone, what a front end says in its place goes too; where its kernel is, it says so once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,13 @@ class Predict(Stays, VBox):
         self.button.on_click(lambda _: self._click())
         self.field.observe(lambda _: self._typed(), "value")
         self.read_as, self.said = HTML(), HTML()
+        for each in (self.read_as, self.alert, self.said):
+            each.layout.display = "none"
+            each.observe(_hide_where_empty, "value")
         row = [self.field, *([Label(unit)] if unit else ()), self.button]
         answer = HBox(row, layout=Layout(flex_flow="row wrap", align_items="center"))
         super().__init__([HTML(f"<b>{html.escape(question)}</b>"), answer, self.read_as, self.alert, self.said])
-        self.add_class("parallel-lab-view")
+        self.add_class("parallel-lab-view").add_class("parallel-lab-asks")
         self._begin_anew() if anew else self._take_up()
 
     @property
@@ -163,7 +168,7 @@ class Predict(Stays, VBox):
             self._close(lock.answer)
         elif found.other is not None and found.other.answer is not None:
             answer = found.other.prediction.shown(found.other.answer)
-            self.said.value = html.escape(text.OTHER_QUESTION.format(answer=answer))
+            self.said.value = _LINES.format(lines=html.escape(text.OTHER_QUESTION.format(answer=answer)))
 
     # -- what is shown -------------------------------------------------------------------------------------------------
 
@@ -195,7 +200,7 @@ class Predict(Stays, VBox):
             self.alert.error(error)
 
     def _show(self) -> None:
-        self.said.value = "<br>".join(html.escape(line) for line in self._lines())
+        self.said.value = _LINES.format(lines="<br>".join(html.escape(line) for line in self._lines()))
         self.keep_still()
 
     def _lines(self) -> list[str]:
@@ -209,6 +214,10 @@ class Predict(Stays, VBox):
             lines.append(text.MEASURED.format(measured=measured))
             lines.append(_verdict(prediction))
         return lines
+
+
+def _hide_where_empty(change: Any) -> None:
+    change.owner.layout.display = None if change.new else "none"
 
 
 def _status(reading: predicted.Reading) -> str:

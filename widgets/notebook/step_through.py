@@ -109,7 +109,8 @@ class StepThrough(VBox):
             shown = self.parameter.value
             head = f"<b>{NAMES.index(name) + 1}. {html.escape(title)}</b>"
             said = html.escape(step_words.said(steps, name, shown))
-            self.said.value = f"<div>{head}<br>{said}{_body(steps, name, shown)}</div>"
+            body = _body(steps, name, shown)
+            self.said.value = f'<div style="line-height:1.45;max-width:110ch">{head}<br>{said}{body}</div>'
 
 
 def _body(steps: SixSteps, name: str, parameter: str) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lab import strategies
 from lab.six_steps import SixSteps
+from lab.vgpu import rings
 from widgets.notebook import text
 
 
@@ -36,11 +37,12 @@ def _among_ranks(steps: SixSteps, name: str) -> list[str]:
         case "copy":
             return [text.COPIED_ONCE.format(held=_held(steps))]
         case "synchronise":
-            travelled = _bytes(steps.mean.values())
+            gradients = _bytes(steps.mean.values())
             buffers = _bytes(steps.net.buffers())
             besides = text.BUFFERS_TOO.format(buffers=buffers) if buffers else text.NOTHING_ELSE
             before = "." if steps.round else text.FIRST_COPY_TOO
-            return [text.GRADIENTS_TRAVEL.format(gradients=travelled), besides + before]
+            sent, *_ = rings.sent_bytes("all_reduce", gradients, steps.ranks)
+            return [text.GRADIENTS_TRAVEL.format(gradients=gradients, sent=sent), besides + before]
         case "repeat":
             return [text.STAYS_EQUAL]
         case _:

@@ -150,13 +150,15 @@ SIX_STEPS = {
     "repeat": ("Repeat", "The next batch, and the same steps again."),
 }
 """Name -> title, and what happens in every round and whatever the strategy."""
-COPIED_ONCE = "Rank 0 sends its {held} to each other rank, once in the whole training."
+COPIED_ONCE = "For that, rank 0's {held} go to each other rank, once in the whole training."
 COPIED_ALREADY = "Nothing is copied this time: all copies have been updated alike, so they are equal already."
-COPIED_EVERY_STEP = "The first device sends its {held} to each other device, in every step anew."
-GRADIENTS_TRAVEL = "The gradients travel: {gradients:,} bytes on each rank are averaged with those of the others."
-NOTHING_ELSE = "Nothing else travels in this step"
-BUFFERS_TOO = "Before each forward, rank 0's buffers travel too: {buffers:,} bytes, such as running means of batch norm"
-FIRST_COPY_TOO = "; the parameters did before the first one, in step 2."
+COPIED_EVERY_STEP = "For that, the first device's {held} go to each other device, in every step of training anew."
+GRADIENTS_TRAVEL = "Each rank brings {gradients:,} bytes of gradients, and sends {sent:,} bytes in a ring all-reduce."
+NOTHING_ELSE = "Nothing else travels between ranks in a step of training"
+BUFFERS_TOO = (
+    "Before forward, rank 0's buffers go to all ranks, too: {buffers:,} bytes, such as the means of batch norm"
+)
+FIRST_COPY_TOO = "; the parameters did, before the first one."
 ADDED_UP = (
     "Here, nn.DataParallel adds up what the devices bring, on the first one alone. Parameters, images and outputs "
     "travel in every step too."

@@ -105,7 +105,7 @@ def test_units_are_turned_into_the_one_that_is_asked_for(written: str, unit: str
         ("1/2/3", "", "several", "1, 2 and 3"),
         (torch.ones(3), "ms", "several", "there are 3 numbers in the answer"),
         ("5 GB", "ms", "kind", "'5 GB' is an amount of bytes, and this question asks for a time: write it as 12.5 ms"),
-        ("5 ms", "bytes", "kind", "asks for an amount of bytes: write it as 87,360 bytes"),
+        ("5 ms", "bytes", "kind", "asks for an amount of bytes: write it as 12,500 bytes"),
         ("170 %", "times", "kind", "is a share, and this question asks for a number of times"),
         ("5 ms", "", "kind", "asks for a count"),
         ("5 GB", "GB/s", "kind", "asks for an amount of bytes in a time"),

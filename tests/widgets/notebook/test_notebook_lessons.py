@@ -199,17 +199,23 @@ def said(panel: StepThrough, steps: int) -> str:
 def test_what_travels_is_said_as_it_is_in_each_round() -> None:
     panel = StepThrough(DDP)
     first_copy = said(panel, 2)
-    assert "Rank 0 sends its parameters, 87,360 bytes, to each other rank, once" in first_copy
+    assert "rank 0&#x27;s parameters, 87,360 bytes, go to each other rank, once" in first_copy
     synchronise = said(panel, 2)
-    assert "87,360 bytes on each rank are averaged" in synchronise
-    assert "Nothing else travels in this step; the parameters did before the first one" in synchronise
+    assert "Each rank brings 87,360 bytes of gradients, and sends 87,360 bytes in a ring" in synchronise
+    assert (
+        "Nothing else travels between ranks in a step of training; the parameters did, before the first" in synchronise
+    )
     assert "has nothing to do from now on" in said(panel, 2)
     second_copy = said(panel, 2)
     assert "Nothing is copied this time" in second_copy
     assert "begins with" not in second_copy
     again = said(panel, 2)
-    assert "Nothing else travels in this step." in again
+    assert "Nothing else travels between ranks in a step of training." in again
     assert "before the first one" not in again
+
+
+def test_three_ranks_send_more_than_they_bring() -> None:
+    assert "and sends 116,480 bytes in a ring" in said(StepThrough(), 4)  # 2 · 2/3 of 87,360
 
 
 def test_buffers_travel_too() -> None:
@@ -217,16 +223,15 @@ def test_buffers_travel_too() -> None:
     buffers = 784 * 4 * 2 + 8  # mean, variance, and a counter of 8 bytes
     panel = StepThrough(Experiment(net="own:Sequential", strategy="ddp", world_size=2), net)
     assert f"parameters and buffers, {4 * (2 * 784 + 7850):,} and {buffers:,} bytes," in said(panel, 2)
-    assert f"rank 0&#x27;s buffers travel too: {buffers:,} bytes" in said(panel, 2)
+    assert f"rank 0&#x27;s buffers go to all ranks, too: {buffers:,} bytes" in said(panel, 2)
     assert "Nothing else travels" not in panel.said.value
 
 
 def test_nn_dataparallel_copies_in_every_step() -> None:
     panel = StepThrough(Experiment(strategy="data_parallel", devices=["vgpu:0", "vgpu:1"]))
     for _ in range(2):
-        assert "The first device sends its parameters, 87,360 bytes, to each other device, in every step" in said(
-            panel, 2
-        )
+        copied = said(panel, 2)
+        assert "the first device&#x27;s parameters, 87,360 bytes, go to each other device, in every step" in copied
         assert "on the first one alone" in said(panel, 2)
         assert "will copy the parameters again" in said(panel, 2)
 
