@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lab.course import files
 from lab.errors import LabError, did_you_mean
+from lab.insight import lock_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,10 @@ def reset(words: Sequence[str], target: Path) -> list[Reset]:
         raise LabError(f"there is no folder {target}: say with --dir where your copy of the course is")
     if not any((target / book.name).exists() for book in files.notebooks()):
         raise LabError(f"there is no notebook of the course in {target}: say with --dir where your copy of it is")
-    return [_reset(book, target) for book in books]
+    done = [_reset(book, target) for book in books]
+    for book in books:
+        lock_files.forget(target / book.name)  # predictions that were locked there are of the earlier one
+    return done
 
 
 def _reset(book: Path, target: Path) -> Reset:

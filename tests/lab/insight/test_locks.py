@@ -9,6 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from lab.course import files, resetting
 from lab.insight import lock_files
 from lab.insight.locks import MIME, Asked, Earlier, earlier, from_json
 
@@ -119,6 +120,17 @@ def test_it_can_be_told_to_forget(book: Path) -> None:
     lock_files.forget(book)
     assert lock_files.remembered(book) == []
     lock_files.forget(book)
+
+
+def test_a_notebook_that_is_reset_has_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(lock_files.FOLDER_VARIABLE, str(tmp_path / "state"))
+    files.copy(tmp_path / "course")
+    book, other = tmp_path / "course" / "05-microbatches.ipynb", tmp_path / "course" / "04-model-parallelism.ipynb"
+    for each in (book, other):
+        lock_files.remember(each, MS.with_answer(8.0, 5.0))
+    resetting.reset(["05"], tmp_path / "course")  # nothing has been saved in it: the file stays
+    assert lock_files.remembered(book) == []
+    assert len(lock_files.remembered(other)) == 1
 
 
 def test_what_was_locked_before_asking_anew_is_dropped(book: Path) -> None:
