@@ -16,7 +16,7 @@
 # # 05 · Microbatches and the bubble
 #
 # **What you will see.** Two devices that hold one half of a net each wait for each other half of the time. Cut the batch
-# into small parts, and they work side by side. Cut it too small, and everything is slow again.
+# into parts, and they work side by side. How many parts are best, and why not more?
 #
 # **Time:** 25 minutes. **You need:** notebook 04.
 
@@ -36,6 +36,7 @@ from torch import nn
 
 import lab
 from lab import course
+from lab.breakdown import busy
 from lab.exercises import check
 from widgets.notebook import Curves, LabPanel, Predict
 
@@ -59,8 +60,8 @@ devices
 # one part     device 0   F F F F . . . . . . . . . . . . B B B B B B B B
 #              device 1   . . . . F F F F B B B B B B B B . . . . . . . .
 #
-# four parts   device 0   1 2 3 4 . . . 1 1 2 2 3 3 4 4
-#              device 1   . 1 2 3 4 1 1 2 2 3 3 4 4 . .
+# two parts    device 0   1 1 2 2 . . . . . . 1 1 1 1 2 2 2 2
+#              device 1   . . 1 1 2 2 1 1 1 1 2 2 2 2 . . . .
 # ```
 #
 # While device 1 works on part 1, device 0 is already at part 2. The waiting that is left, at the beginning and at the
@@ -115,15 +116,14 @@ panel
 # %%
 def working(state):
     """The share of its time in which a device computes, mean of all devices."""
-    shares = [state.shares(device) for device in state.device_names]
-    return sum(share.get(kind, 0) for share in shares for kind in ("forward", "backward", "optimizer")) / len(shares)
+    return sum(busy(state, device) for device in state.device_names) / len(state.device_names)
 
 
 run = panel.finished()
 print(f"microbatches: {run.experiment.microbatches}, a device works {working(run.state):.0%} of the time")
 
 # %% [markdown]
-# Now the same step with 1 to 32 microbatches.
+# Now the same step with 1 to 32 microbatches. First your predictions, then the table.
 
 
 # %%
@@ -136,11 +136,15 @@ def measured(microbatches):
 parts = [1, 2, 4, 8, 16, 32]
 states = [measured(count) for count in parts]
 step_ms = [state.step_seconds * 1e3 for state in states]
-for count, state, ms in zip(parts, states, step_ms):
-    print(f"{count:2} microbatches: {ms:6.1f} ms a step, a device works {working(state):.0%} of the time")
+predict.reveal(100 * working(states[parts.index(4)]))
 
 # %%
-predict.reveal(100 * working(states[parts.index(4)]))
+fastest = parts[step_ms.index(min(step_ms))]
+shape.reveal("falls, then rises" if fastest < parts[-1] else "falls, ever more slowly")
+
+# %%
+for count, state, ms in zip(parts, states, step_ms):
+    print(f"microbatches: {count:2}, {ms:6.1f} ms a step, a device works {working(state):.0%} of the time")
 
 # %% [markdown]
 # ## The formula
@@ -158,16 +162,14 @@ lines = {"measured": waiting, "(n − 1) / (m + n − 1)": bubble}
 Curves("The bubble", parts, lines, "microbatches", "% waiting", log_x=True)
 
 # %% [markdown]
-# With few microbatches, the formula is all there is to say. Now the time of a step. If parts cost nothing, it would be
-# $\frac{m + n - 1}{m\,n}$ of the time with one part.
+# The formula counts turns, as if a device worked in all that are not bubble, and all were equally long. With few
+# microbatches that is nearly so. Now the time of a step. If parts cost nothing, it would be $\frac{m + n - 1}{m\,n}$ of the
+# time with one part.
 
 # %%
 ideal_ms = [step_ms[0] * (m + n - 1) / (m * n) for m in parts]
 lines = {"measured": step_ms, "if parts cost nothing": ideal_ms}
 Curves("A training step", parts, lines, "microbatches", "ms", log_x=True)
-
-# %%
-shape.reveal("falls, then rises" if min(step_ms) < step_ms[-1] else "falls, ever more slowly")
 
 # %% [markdown]
 # ## Why it turns up again
@@ -175,18 +177,17 @@ shape.reveal("falls, then rises" if min(step_ms) < step_ms[-1] else "falls, ever
 # A device does not get its work for nothing. Each operation has to be started (a kernel **launch**), and that takes as
 # long for 1 sample as for 64. More parts are more launches.
 #
-# From 16 to 32 microbatches, nearly nothing of the bubble is left to gain. So the difference between the two is what the
-# further parts cost.
+# So what parts cost is the distance between the two curves above. From 16 to 32 microbatches it grows by
 
 # %%
-cost_ms = (step_ms[-1] - step_ms[-2]) / (parts[-1] - parts[-2])
-print(f"each further microbatch costs {cost_ms:.2f} ms, however small it is")
+above = [ms - ideal for ms, ideal in zip(step_ms, ideal_ms)]
+cost_ms = (above[-1] - above[-2]) / (parts[-1] - parts[-2])
+print(f"{above[-1] - above[-2]:.1f} ms: each further microbatch costs {cost_ms:.2f} ms, however small it is")
 
 best = (step_ms[0] * (n - 1) / (n * cost_ms)) ** 0.5
-fastest = parts[step_ms.index(min(step_ms))]
 print(f"gain and cost are in balance at about {best:.0f} microbatches; {fastest} were fastest here")
 speedup = step_ms[0] / min(step_ms)
-print(f"that step is {speedup:.2f} times as fast as the one in one piece; 2 would be perfect")
+print(f"that step is {speedup:.2f} times as fast as the one in one piece; {n} times would be perfect")
 
 # %% [markdown]
 # The balance: the bubble costs $\frac{t_1 (n-1)}{n\,m}$, where $t_1$ is the time with one part, and the parts cost
@@ -231,11 +232,14 @@ for count, net in nets.items():
     print(f"parts: {count}, forward and backward: {ms:.1f} ms")
 
 # %% [markdown]
-# It computes the same. Gradients differ in the last digit only, because sums are taken in another order.
+# It computes the same. Gradients differ in the last digits only, because sums are taken in another order. (Backward begins
+# with the last part here: autograd goes back from what was computed last. The bubble is the same.)
 
 # %%
-difference = max((a.grad - b.grad).abs().max().item() for a, b in zip(nets[1].parameters(), nets[8].parameters()))
-print(f"largest difference between the gradients: {difference:.1e}")
+pairs = [(a.grad, b.grad) for a, b in zip(nets[1].parameters(), nets[8].parameters())]
+difference = max((a - b).abs().max().item() for a, b in pairs)
+largest = max(a.abs().max().item() for a, _ in pairs)
+print(f"largest difference between the gradients: {difference:.1e}, where the largest gradient is {largest:.1e}")
 
 # %% [markdown]
 # One line can spoil it: whatever makes the host **wait** for a device. Put `print(hidden.sum().item())` into the loop, and
@@ -251,7 +255,7 @@ print(f"largest difference between the gradients: {difference:.1e}")
 # `loss_function` gives the **mean** over its samples. Take care: 10 samples do not make 4 parts of the same size.
 
 
-# %% tags=["exercise"] name="05-accumulate"
+# %% name="05-accumulate" tags=["exercise"]
 def accumulate(net, loss_function, x, y, parts):
     """Leaves in .grad of net's parameters the gradient of the mean loss over all of x, one part at a time."""
     return ...  # in place of this line
@@ -267,4 +271,5 @@ check("05-accumulate", accumulate)
 # - Huang et al., *GPipe* (2019), where this schedule comes from: <https://arxiv.org/abs/1811.06965>
 # - `torch.distributed.pipelining` has this schedule and others, which keep fewer activations or shrink the bubble further:
 #   <https://docs.pytorch.org/docs/stable/distributed.pipelining.html>
-# - [`docs/examples/resnet50_split.py`](../docs/examples/resnet50_split.py) draws the same U for ResNet-50 on two GPUs.
+# - [`docs/examples/resnet50_split.py`](../docs/examples/resnet50_split.py) finds the same U for ResNet-50 on two GPUs;
+#   [`docs/virtual-gpus.md`](../docs/virtual-gpus.md) has the picture.

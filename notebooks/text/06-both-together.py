@@ -108,7 +108,7 @@ panel
 # %%
 panel.finished()
 
-short = {"epochs": 1, "steps": 2}
+short = {"epochs": 1, "steps": 3}  # DDP makes its buckets anew after the first step
 ways = {
     "data": both.replace(world_size=4, placement=None, microbatches=1, **short),
     "model": both.replace(strategy="model_parallel", world_size=None, **short),
@@ -122,10 +122,6 @@ for name, experiment in ways.items():
 
 step_ms = {name: state.step_seconds * 1e3 for name, state in states.items()}
 peak_mb = {name: max(memory.peak for memory in state.memory.values()) / 1e6 for name, state in states.items()}
-for name, state in states.items():
-    print(
-        f"{name:5}  {step_ms[name]:5.1f} ms a step, at most {peak_mb[name]:4.1f} MB on a device, loss {state.last_loss:.4f}"
-    )
 
 # %%
 fastest.reveal(min(step_ms, key=step_ms.get))
@@ -133,14 +129,21 @@ fastest.reveal(min(step_ms, key=step_ms.get))
 # %%
 smallest.reveal(min(peak_mb, key=peak_mb.get))
 
+# %%
+for name, state in states.items():
+    print(
+        f"{name:5}  {step_ms[name]:5.1f} ms a step, at most {peak_mb[name]:4.1f} MB on a device, loss {state.last_loss:.4f}"
+    )
+
 # %% [markdown]
 # The losses are the same: all three compute the same mean over the same 64 samples. Only the way there differs.
 #
 # Where does the time go? `data` has no bubble. `model` has the longest pipeline, so the largest bubble. `both` has a
-# shorter pipeline than `model`, but each of its ranks has only half of the batch to cut.
+# shorter pipeline than `model`, but each of its ranks has only half of the batch to cut: as many parts of half the size,
+# each with as many launches.
 #
-# So why would anybody do both? Because the fastest way may not **fit**. Two copies on two devices each hold half of the
-# layers per device; four copies on one device each hold all of them.
+# So why would anybody do both? Because the fastest way may not **fit**. With two copies on two devices each, a device holds
+# half of the layers; with four copies on one device each, it holds all of them.
 
 # %%
 for name in ways:
@@ -156,20 +159,51 @@ for name in ways:
 #
 # How much travels along each direction of the picture above?
 #
-# - Activations grow with the **batch**, and not with the number of parameters.
-# - Gradients grow with the **parameters**, and not with the batch.
+# - Activations at a cut grow with the **batch**, and with the width of the net there. More layers leave them as they are.
+# - Gradients grow with the **parameters**, and not with the batch. In an all-reduce among $N$ ranks, each sends
+#   $2 (N - 1) / N$ times its gradients: with two ranks, once.
 
 # %%
-graph, layers = states["both"].graph, states["both"].placed.layers
+graph, ranks = states["both"].graph, states["both"].world_size
 activations = graph.crossing_bytes
-gradients = states["both"].crossing_bytes
-print(f"inside a rank, forward and back: {activations:,} bytes in a step, for its {graph.batch_size} samples")
-print(f"each rank brings {gradients:,} bytes of gradients to the all-reduces of a step")
+gradients = states["both"].crossing_bytes * 2 * (ranks - 1) / ranks
+print(
+    f"activations, forward and back: each rank sends {activations:,} bytes in a step, for its {graph.batch_size} samples"
+)
+print(f"gradients: each rank sends {gradients:,.0f} bytes in a step")
 print(f"with {gradients / activations * graph.batch_size:.0f} samples in a rank, both would be the same")
+print(f"counted: all devices together send {states['both'].sent_total:,} bytes")
 
 # %% [markdown]
-# That is the rule that large systems follow: the direction with more bytes gets the faster link. Inside a machine
-# (NVLink) go the activations of layers that are cut; between machines (network) goes what is rare, once in a step.
+# Which direction should get the faster link? Let the devices stand in two machines, two in each, with a slow network
+# between them, and try both ways. (To choose the links freely, on virtual GPUs, whatever machine you have.)
+
+# %%
+a, b, c, d = (f"vgpu:{index}" for index in range(4))
+network = "nodes:2:ethernet_1g"  # a and b in one machine, c and d in the other, 1 Gbit Ethernet between them
+through = {
+    "gradients": (a, b, c, d),  # each rank's two devices in one machine
+    "activations": (a, c, b, d),  # each rank's two devices in different machines
+}
+network_ms = {}
+for name, order in through.items():
+    run = lab.start(both.replace(devices=order, topology=network, **{**short, "steps": 4}))
+    run.result()
+    network_ms[name] = run.state.step_seconds * 1e3
+    more = network_ms[name] - step_ms["both"]
+    print(f"{name} go through the network: {network_ms[name]:.1f} ms a step, {more:.1f} ms more than without it")
+
+# %% [markdown]
+# The gradients are more bytes, and yet the network does less harm to them. It is not bytes alone that decide, but how
+# **often** something travels, and whether anybody **waits** for it:
+#
+# - Gradients travel once in a step, while backward goes on where it can.
+# - Activations travel with every microbatch, forward and back, and the next stage has nothing to do until they come.
+#
+# Large systems follow the same rule. Most often, and most waited for, are the all-reduces of **tensor parallelism**, which
+# cuts *inside* layers: several in every layer and for every microbatch. So it stays inside a machine, on NVLink. A
+# pipeline's stages, which send one tensor where they meet, may stand in different machines, and so may copies of the net
+# (Narayanan et al. 2021, below: tensor parallelism up to the devices of one server, pipelines across servers).
 
 # %% [markdown]
 # ## In plain PyTorch
@@ -260,5 +294,5 @@ check("06-groups", groups)
 # - **07** shows what can go wrong between devices: slow links, slow ranks, and ranks that die.
 # - PyTorch names these groups with a *device mesh*:
 #   <https://docs.pytorch.org/tutorials/recipes/distributed_device_mesh.html>
-# - Narayanan et al. (2021) use data, pipeline and tensor parallelism together for GPT on 3072 GPUs:
-#   <https://arxiv.org/abs/2104.04473>
+# - Narayanan et al. (2021), *Efficient Large-Scale Language Model Training on GPU Clusters*, use data, pipeline and tensor
+#   parallelism together, for GPT on 3072 GPUs: <https://arxiv.org/abs/2104.04473>

@@ -145,21 +145,22 @@ def at_peak(profile):
 
 
 whole = profiled(lambda net, optimizer: train(net, optimizer, tokens, targets))
+peak = at_peak(whole)
+activations.reveal(peak["activations"] / 1e6)
+
+# %%
 ProfileMemory(whole)
 
 # %%
-peak = at_peak(whole)
 total = sum(peak.values())
 for purpose, size in peak.items():
     print(f"{purpose:15} {size / 1e6:6.2f} MB  {size / total:4.0%}")
 print(f"{'at the peak':15} {total / 1e6:6.2f} MB")
 
-# %%
-activations.reveal(peak["activations"] / 1e6)
-
 # %% [markdown]
 # The net is small beside what it makes. The peak is where forward ends: all activations are there, and backward has only
-# begun to give them back.
+# begun to give them back. (The figure shows when the *device* comes to it. The host has issued the whole step long before,
+# and took the memory then, as PyTorch does on a GPU.)
 
 # %% [markdown]
 # ## What does not fit
@@ -184,8 +185,11 @@ except torch.OutOfMemoryError as error:
 # %%
 for parts in (1, 2, 4, 8):
     profile = profiled(lambda net, optimizer, parts=parts: train(net, optimizer, tokens, targets, parts))
-    peak_mb = sum(at_peak(profile).values()) / 1e6
-    print(f"{parts} parts: {peak_mb:5.1f} MB at the peak, {profile.length_ns / 1e6:5.1f} ms a step")
+    held = {purpose: size / 1e6 for purpose, size in at_peak(profile).items()}
+    print(
+        f"parts: {parts}, {sum(held.values()):5.1f} MB at the peak, {held['activations']:5.2f} MB of them activations, "
+        f"{profile.length_ns / 1e6:5.1f} ms a step"
+    )
 
 # %% [markdown]
 # Half the activations with each line, for a little time: every part launches all operations again. What is left in the end
@@ -210,20 +214,30 @@ def with_checkpoints(net, optimizer):
 
 
 recomputed = profiled(with_checkpoints)
+times = [profile.length_ns / 1e6 for profile in (whole, recomputed)]
+again.reveal(times[1] / times[0])
+
+# %%
 ProfileMemory(recomputed)
 
 # %%
 kept, kept_all = sum(at_peak(recomputed).values()), sum(at_peak(whole).values())
 print(f"{kept_all / 1e6:.1f} MB at the peak without, {kept / 1e6:.1f} MB with checkpoints")
-times = [profile.length_ns / 1e6 for profile in (whole, recomputed)]
-print(f"{times[0]:.1f} ms a step without, {times[1]:.1f} ms with checkpoints")
+print(f"{times[0]:.1f} ms a step without, {times[1]:.1f} ms with checkpoints: {times[1] / times[0]:.2f} times as long")
 
-# %%
-again.reveal(times[1] / times[0])
+
+def forward_ms(profile):
+    """How long the device computes forward, what checkpoints compute again included."""
+    return sum(span.end_ns - span.start_ns for span in profile.spans if span.kind == "forward") / 1e6
+
+
+once, more = forward_ms(whole), forward_ms(recomputed) - forward_ms(whole)
+print(f"forward takes {once:.1f} ms, {once / times[0]:.0%} of a step; of that, {more / once:.0%} is computed again")
 
 # %% [markdown]
-# Forward is about a third of a step's work, backward two thirds. Forward once more makes four thirds at most; here the
-# layers outside of the blocks, and the optimizer, are not computed again.
+# Forward is about a third of a step's work, backward two thirds. Forward once more would make four thirds. It is less:
+# PyTorch stops computing a block again as soon as it has all that backward needs (`early_stop`), and the result of a block's
+# last layer is not needed.
 #
 # ## Way out 3: more devices
 #
@@ -247,8 +261,9 @@ for name, changes in {
 
 # %% [markdown]
 # Data parallelism halves the activations, because each device has half of the batch. Every device still has all
-# parameters, gradients and optimizer state (the second number). Model parallelism halves both. So a net that is too large **itself** needs model parallelism (or a way to
-# share out parameters, gradients and state among ranks, which is called ZeRO or FSDP).
+# parameters, gradients and optimizer state (the second number). Model parallelism halves both. So a net that is too large
+# **itself** needs model parallelism (or a way to share out parameters, gradients and state among ranks, which is called
+# ZeRO or FSDP).
 
 # %% [markdown]
 # ## In plain PyTorch
@@ -266,6 +281,10 @@ print(f"now      {gpu.memory_allocated() / 1e6:6.2f} MB")
 print(f"at most  {gpu.max_memory_allocated() / 1e6:6.2f} MB")
 free, capacity = gpu.mem_get_info()
 print(f"free     {free / 1e6:6.2f} MB of {capacity / 1e6:.0f} MB")
+
+# %% [markdown]
+# This was the first step, so the peak is lower than before by Adam's state: it comes to be when the optimizer steps, after
+# the peak.
 
 # %% [markdown]
 # ## Exercise

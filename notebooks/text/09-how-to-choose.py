@@ -126,39 +126,53 @@ panel
 # %% [markdown]
 # ## What happened, in numbers
 #
-# All twelve, one after another.
+# All twelve: the three ways of a situation at the same time, which simulated times do not mind. The first steps are not
+# like the others (the pipelines fill, and DDP makes its buckets anew), so each run has 20, and their median counts.
 
 # %%
 panel.finished()
 
-step_ms, crossing, peak_mb = {}, {}, {}
-for situation, (fields, net) in situations.items():
-    for way, how in ways.items():
-        run = lab.start(lab.Experiment(**fields, **how, timing="modelled", steps=2), net=net)
-        run.wait()
-        fits = run.state.failure is None
-        step_ms[situation, way] = run.state.step_seconds * 1e3 if fits else float("inf")
-        crossing[situation, way] = run.state.crossing_bytes or 0
-        peak_mb[situation, way] = max((used.peak for used in run.state.memory.values()), default=0) / 1e6
 
-# %%
+def started(situation, way, **changes):
+    fields, net = situations[situation]
+    return lab.start(lab.Experiment(**{**fields, **ways[way], "timing": "modelled", "steps": 20, **changes}), net=net)
+
+
+def median_ms(run):
+    """Milliseconds of a step, or infinity where the run did not fit."""
+    run.wait()
+    return run.state.step_seconds * 1e3 if run.state.failure is None else float("inf")
+
+
+step_ms, states = {}, {}
+for situation in situations:
+    three = {way: started(situation, way) for way in ways}
+    for way, run in three.items():
+        step_ms[situation, way] = median_ms(run)
+        states[situation, way] = run.state
+
 best = {name: min(ways, key=lambda way, name=name: step_ms[name, way]) for name in situations}
-print(f"{'':3}" + "".join(f"{way:>18}" for way in ways) + "   best")
-for name in situations:
-    cells = [f"{step_ms[name, way]:.2f} ms" if step_ms[name, way] < 1e9 else "does not fit" for way in ways]
-    print(f"{name:3}" + "".join(f"{cell:>18}" for cell in cells) + f"   {best[name]}")
 
 # %%
 for name, guess in guesses.items():
     print(f"{name}: {guess.reveal(best[name])}")
+
+# %%
+print(f"{'':3}" + "".join(f"{way:>18}" for way in ways) + "   best")
+for name in situations:
+    cells = [f"{step_ms[name, way]:.2f} ms" if step_ms[name, way] < 1e9 else "does not fit" for way in ways]
+    print(f"{name:3}" + "".join(f"{cell:>18}" for cell in cells) + f"   {best[name]}")
 
 # %% [markdown]
 # ## What decides
 #
 # Two numbers explain most of it: how long one device **computes**, and how many bytes have to **travel** in a step.
 #
-# - Data parallelism sends the gradients: as many bytes as the net has parameters. The batch does not matter.
-# - Model parallelism sends the activations at the cut: they grow with the batch. The number of parameters does not matter.
+# - Data parallelism sends the gradients. In the ring of an all-reduce, each of $N$ devices sends
+#   $4 \cdot \text{parameters} \cdot 2 (N - 1) / N$ bytes, all at the same time: with two devices, the bytes of the parameters
+#   once. The batch does not matter.
+# - Model parallelism sends the activations at the cut, and their gradients back, one after the other: they grow with the
+#   batch. The number of layers on either side does not matter.
 
 # %%
 from lab.vgpu import links, profiles
@@ -174,9 +188,26 @@ for name, (fields, _) in situations.items():
     if "link" in fields:
         gb_per_s = links.get(fields["link"]).gb_per_s
     for way in ("data parallel", "model parallel"):
-        sent = crossing[name, way]
-        if sent:
-            print(f"   {way:14} sends {sent / 1e6:5.2f} MB, which takes {sent / gb_per_s / 1e6:6.2f} ms at least")
+        sent = states[name, way].sent_bytes.values()
+        if not sent:
+            continue
+        in_turn = max(sent) if way == "data parallel" else sum(sent)
+        print(
+            f"   {way:14}: each device sends {max(sent) / 1e6:5.2f} MB, all together {sum(sent) / 1e6:5.2f} MB; "
+            f"on this link at least {in_turn / gb_per_s / 1e6:5.2f} ms"
+        )
+parameters = sum(node.parameters for node in states["C", "data parallel"].graph.nodes)
+formula = 4 * parameters * 2 * (len(two) - 1) / len(two)
+print(f"By the formula, each device of the wide net sends {formula:,.0f} bytes in data parallelism.")
+
+# %% [markdown]
+# In C the two are close, and the batch decides. The gradients are the same for any batch, so what they cost is shared by
+# more samples; activations are more with each sample.
+
+# %%
+for batch in (128, 256, 384):
+    pair = {way: started("C", way, batch_size=batch) for way in ("data parallel", "model parallel")}
+    print(f"C with {batch} samples: " + ", ".join(f"{way} {median_ms(run):.1f} ms" for way, run in pair.items()))
 
 # %% [markdown]
 # As questions, in this order:
@@ -262,7 +293,7 @@ print(f"speed-up {2 * alone / together:.2f} of 2")
 # `assign([3, 1, 2], 2)` might be `[[0], [2, 1]]`: both devices are done after 3 minutes.
 
 
-# %% tags=["exercise"] name="09-assign"
+# %% name="09-assign" tags=["exercise"]
 def assign(minutes, devices):
     """A list for each of the devices, with the indices of its runs."""
     return ...  # in place of this line
