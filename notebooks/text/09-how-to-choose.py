@@ -201,11 +201,11 @@ formula = 4 * parameters * 2 * (len(two) - 1) / len(two)
 print(f"By the formula, each device of the wide net sends {formula:,.0f} bytes in data parallelism.")
 
 # %% [markdown]
-# In C the two are close, and the batch decides. The gradients are the same for any batch, so what they cost is shared by
-# more samples; activations are more with each sample.
+# In C the two are close, and the batch decides. The gradients are as many for any batch, so more samples share what they
+# cost; activations are more with each sample. Half of the batch, and half as much again:
 
 # %%
-for batch in (128, 256, 384):
+for batch in (128, 384):
     pair = {way: started("C", way, batch_size=batch) for way in ("data parallel", "model parallel")}
     print(f"C with {batch} samples: " + ", ".join(f"{way} {median_ms(run):.1f} ms" for way, run in pair.items()))
 

@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 import lab
 from lab import breakdown, cli, stacks, terminal
-from lab.events import Changed, Paused, Resumed
+from lab.events import Changed, GroupJoined, Paused, Resumed
 from lab.experiment import Experiment
 from lab.run import Result
 from lab.state import RunState
+from lab.terminal._wording import group_line
 from tests.lab import rank_events as made
 from tests.lab.test_scaling import run
 
@@ -147,3 +148,14 @@ def test_scale_runs_every_world_size_and_compares(monkeypatch: pytest.MonkeyPatc
     refused = CliRunner().invoke(cli.app, ["scale", "--world-sizes", "1,3"])
     assert (refused.exit_code, asked) == (2, [])
     assert "64 is not a multiple of the 3 ranks" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("ranks", "threads", "line"),
+    [
+        (1, 2, "1 rank over gloo, 2 threads"),
+        (2, 1, "2 ranks over gloo, 1 thread each"),
+    ],
+)
+def test_one_rank_is_no_ranks(ranks: int, threads: int, line: str) -> None:
+    assert group_line(GroupJoined(ranks, "gloo", threads, ())) == line
