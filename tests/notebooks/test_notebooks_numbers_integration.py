@@ -67,7 +67,7 @@ def test_numbers_in_prose_are_what_cells_compute(path: Path) -> None:
                 if isinstance(value, str) or not number.is_about(value):
                     wrong.append(f"{place}: {entry.text!r} says {number.digits}, and {expression} is {value}")
         wrong += [
-            f"{place}: no cell computes {number.digits} {number.unit}in "
+            f"{place}: no cell computes {f'{number.digits} {number.unit}'.strip()} in "
             f"'...{text[max(0, number.start - 50) : number.end + 30]}...'"
             for number in prose.unsupported(text, said, counted)
             if number not in excused
