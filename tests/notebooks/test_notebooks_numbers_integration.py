@@ -90,7 +90,7 @@ def test_a_number_that_went_stale_would_be_found(path: Path) -> None:
     off = [max(1.07 * number.value, number.value + 10.0**-number.decimals) for number in held]
     stale = [replace(number, digits=f"{value:.{number.decimals}f}") for number, value in zip(held, off, strict=True)]
     passing = [number for number in stale if prose.supported(number, said, counted)]
-    assert len(passing) <= max(1, 0.25 * len(stale)), [f"{number.digits} {number.unit}" for number in passing]
+    assert len(passing) <= max(2, 0.25 * len(stale)), [f"{number.digits} {number.unit}" for number in passing]
 
 
 def test_the_notes_give_each_notebooks_minutes() -> None:
