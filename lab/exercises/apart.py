@@ -9,9 +9,11 @@ notebook now, and what it changes in them is its own.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -36,7 +38,7 @@ class Process:
             Wrong: when it cannot travel, ends its process, or takes longer than `SECONDS`.
         """
         pipe = self._worker.pipe
-        pipe.send_bytes(_packed((function, arguments), function))
+        pipe.send_bytes(_packed((function, arguments)))
         if not pipe.poll(SECONDS):
             raise Wrong(f"After {SECONDS:.0f} s in a process of its own, it has still not returned.")
         try:
@@ -66,15 +68,45 @@ def process() -> Iterator[Process]:
         worker.close()
 
 
-def _packed(value: Any, function: Any) -> bytes:
+def _packed(value: tuple[Any, tuple[Any, ...]]) -> bytes:
     try:
-        return bytes(cloudpickle.dumps(value))
+        with _by_value(value):
+            return bytes(cloudpickle.dumps(value))
     except Exception as error:  # noqa: BLE001 - a reader's globals may be anything
         raise Wrong(
             f"It runs in a process of its own, and cannot be taken there: {type(error).__name__}: {error}. Which "
-            f"variable of your notebook does {getattr(function, '__name__', 'it')} use? Give it what it needs as an "
+            f"variable of your notebook does {_readers(value)} use? Give it what it needs as an "
             "argument."
         ) from None
+
+
+def _readers(value: tuple[Any, tuple[Any, ...]]) -> str:
+    """The name of the reader's function, which the lab's own may be given."""
+    function, arguments = value
+    named = [each for each in (function, *arguments) if callable(each) and hasattr(each, "__name__")]
+    return next((str(each.__name__) for each in named if not str(each.__module__).startswith("lab.")), "it")
+
+
+@contextmanager
+def _by_value(value: tuple[Any, tuple[Any, ...]]) -> Iterator[None]:
+    """Functions and classes of files that are not installed travel as a notebook's do: they may not be found there."""
+    function, arguments = value
+    names = {getattr(each, "__module__", None) or type(each).__module__ for each in (function, *arguments)}
+    modules = [module for name in names if (module := sys.modules.get(name)) is not None and _own(module)]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _own(module: ModuleType) -> bool:
+    """Whether it is a file of the reader's own."""
+    file = getattr(module, "__file__", None)
+    top = module.__name__.partition(".")[0]
+    return file is not None and top not in {"__main__", "lab", *sys.stdlib_module_names} and "site-packages" not in file
 
 
 def _serve(pipe: Connection, environment: dict[str, str]) -> None:
@@ -85,9 +117,15 @@ def _serve(pipe: Connection, environment: dict[str, str]) -> None:
     torch.set_num_threads(1)
     while True:
         try:
-            function, arguments = cloudpickle.loads(pipe.recv_bytes())
+            packed = pipe.recv_bytes()
         except (EOFError, OSError):
             return
+        try:
+            function, arguments = cloudpickle.loads(packed)
+        except Exception as error:  # noqa: BLE001 - what it needs may be missing there
+            what = f"It runs in a process of its own, and cannot be made there: {type(error).__name__}: {error}."
+            pipe.send_bytes(cloudpickle.dumps(("wrong", what)))
+            continue
         pipe.send_bytes(_answered(function, arguments))
 
 

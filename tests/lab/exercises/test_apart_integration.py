@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -56,6 +60,36 @@ def test_what_cannot_travel_is_told_with_the_function_that_needs_it() -> None:
 
     with apart.process() as process, pytest.raises(Wrong, match="does uses_a_lock use"):
         process(uses_a_lock)
+
+
+def test_a_function_of_a_file_that_no_other_process_finds_travels(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("STEP = 2\n\ndef add(number):\n    return number + STEP\n")
+    spec = importlib.util.spec_from_file_location("mine_alone", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mine_alone"] = module
+    try:
+        spec.loader.exec_module(module)
+        with apart.process() as process:
+            assert process(module.add, 1) == 3
+    finally:
+        del sys.modules["mine_alone"]
+
+
+class Refuses:
+    """What cannot be made again there."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def test_what_cannot_be_made_there_is_told_and_the_process_goes_on() -> None:
+    with apart.process() as process:
+        with pytest.raises(Wrong, match="cannot be made there: ValueError"):
+            process(str, Refuses())
+        assert process(str, 3) == "3"
 
 
 def test_one_that_does_not_return_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

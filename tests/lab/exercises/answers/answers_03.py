@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -75,6 +76,7 @@ def with_the_first_again(samples: int, rank: int, world_size: int) -> list[float
 
 pool: list[int] = []
 turn = itertools.count()
+lock = threading.Lock()
 
 
 @wrong(
@@ -176,6 +178,12 @@ def from_a_common_pool(samples: int, rank: int, world_size: int) -> list[int]:
 @wrong("03-share", "each rank is a process of its own, and they share no variables.")
 def by_a_common_turn(samples: int, rank: int, world_size: int) -> list[int]:
     return like_cards(samples, next(turn) % world_size, world_size)
+
+
+@wrong("03-share", "Which variable of your notebook does with_a_lock use?")
+def with_a_lock(samples: int, rank: int, world_size: int) -> list[int]:
+    with lock:
+        return like_cards(samples, rank, world_size)
 
 
 @wrong("03-share", "A list of indices is asked for; for rank 0 of 3 it is None.")
