@@ -38,12 +38,13 @@ class Process:
             Wrong: when it cannot travel, ends its process, or takes longer than `SECONDS`.
         """
         pipe = self._worker.pipe
-        pipe.send_bytes(_packed((function, arguments)))
-        if not pipe.poll(SECONDS):
-            raise Wrong(f"After {SECONDS:.0f} s in a process of its own, it has still not returned.")
+        packed = _packed((function, arguments))
         try:
+            pipe.send_bytes(packed)
+            if not pipe.poll(SECONDS):
+                raise Wrong(f"After {SECONDS:.0f} s in a process of its own, it has still not returned.")
             answer = pipe.recv_bytes()
-        except EOFError:
+        except (EOFError, ConnectionError):
             raise Wrong("The process in which it ran has ended: it has to return.") from None
         kind, value = cloudpickle.loads(answer)
         match kind:
