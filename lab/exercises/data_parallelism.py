@@ -133,7 +133,7 @@ def _of_weights(
         factors = [-weight * each.ranks / each.eta for weight, each in zip(all_same, steps, strict=True)]
         for why, wrong in MISTAKES:
             if shares.same(factors, [wrong(each) for each in steps]):
-                return why
+                return why.format(ranks=step.ranks)
         for fixed, why in (
             ([-weight * each.ranks for weight, each in zip(all_same, steps, strict=True)], _RATE),
             ([each.eta / -weight for weight, each in zip(all_same, steps, strict=True)], _DIVISOR),
@@ -148,7 +148,7 @@ _RATE = "your step is {:.3g} times the mean of the gradients, as with every eta 
 _DIVISOR = "the sum of the gradients is divided by {:.3g}, as with every number of ranks that was tried"
 MISTAKES: tuple[tuple[str, Callable[[_Step], float]], ...] = (
     (
-        "your step is as many times too long as there are ranks: it uses the sum of the gradients",
+        "your step is {ranks} times too long: it uses the sum of the gradients",
         lambda step: step.ranks,
     ),
     ("your step goes uphill: the gradients are added", lambda step: -1),
@@ -224,7 +224,7 @@ def _unequal_because(
         return f"{where}, it is {apart:.2g} away from the gradient of the whole batch."
     for why, wrong in UNEQUAL:
         if all(found is not None and shares.same(found, wrong(each)) for each, found in known):
-            return f"{where}, {why}."
+            return f"{where}, {why.format(images=sum(sizes))}."
     divisors = [
         size / weight for each, found in known for size, weight in zip(each, found or (), strict=False) if weight
     ]
@@ -248,7 +248,7 @@ UNEQUAL: tuple[tuple[str, Callable[[list[int]], list[float]]], ...] = (
         lambda sizes: [1 / len(sizes)] * len(sizes),
     ),
     ("the gradients are added up: the sizes are not used", lambda sizes: [1.0] * len(sizes)),
-    ("it is as many times too large as there are images", lambda sizes: [float(size) for size in sizes]),
+    ("it is {images} times too large: it is the sum over all images", lambda sizes: [float(size) for size in sizes]),
     (
         "each gradient is multiplied by its share of the images, and then divided by the number of shares besides",
         lambda sizes: [size / sum(sizes) / len(sizes) for size in sizes],

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lab.errors import listed
+
 Parameters = dict[str, Tensor]
 Function = Callable[[Tensor], Tensor]
 
@@ -133,14 +135,14 @@ def _mistakes(parameters: Mapping[str, Tensor], images: Tensor) -> Iterator[tupl
     for count in range(1, len(RELUS) + 1):
         for lost in itertools.combinations(RELUS, count):
             without = scores(parameters, images, {**relus, **dict.fromkeys(lost, lambda x: x)})
-            some = f"The ReLU after {lost[0]} is" if count == 1 else f"The ReLUs after {' and '.join(lost)} are"
-            yield f"{some} missing: the scores are those of Net without it.", without
+            some = f"The ReLU{'s' if count > 1 else ''} after {listed(lost)} {'are' if count > 1 else 'is'}"
+            yield f"{some} missing: the scores are those of Net without {'them' if count > 1 else 'it'}.", without
             for name, end in ENDS[:3]:
                 yield f"{some} missing, and what it returns is {name}.", end(without)
     for name, function in IN_PLACE_OF_RELU:
         for places in (RELUS, *((place,) for place in RELUS)):
             other = scores(parameters, images, {**relus, **dict.fromkeys(places, function)})
-            yield f"There is {name} in place of the ReLU after {' and '.join(places)}.", other
+            yield f"There is {name} in place of the ReLU after {listed(places)}.", other
     average = scores(parameters, images, pool=lambda x: F.avg_pool2d(x, 2))
     yield "The mean of each 2 x 2 square is taken where Net takes the largest.", average
 

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from lab.errors import listed
 from lab.exercises import net_scores, reading
-from lab.exercises.grading import Wrong, call, exercise
+from lab.exercises.grading import Wrong, call, exercise, shown
 
 TOLERANCE = 1e-6
 CLASSES = 10
@@ -34,9 +34,11 @@ CLASSES = 10
 )
 def mend(answer: Any) -> str:
     """Net without its two mistakes: F without an import, and a log-softmax before CrossEntropyLoss's own."""
+    if not callable(answer):
+        raise Wrong(f"The class of the net is asked for, and this is {shown(answer)}.")
     net = copy.deepcopy(answer) if isinstance(answer, nn.Module) else call(answer)
     if not isinstance(net, nn.Module):
-        raise Wrong(f"The class of the net is asked for; what this makes is a {type(net).__name__}, not an nn.Module.")
+        raise Wrong(f"The class of the net is asked for; what this makes is {shown(net)}, and not an nn.Module.")
     net.train()
     made = torch.Generator().manual_seed(0)
     _scores(net, _images(16, made))
@@ -67,7 +69,7 @@ def _scores(net: nn.Module, images: Tensor, when: str = "") -> Tensor:
     got = call(net, given, about={NameError: missing})
     count = len(images)
     if not isinstance(got, Tensor) or got.shape != (count, CLASSES):
-        shape = tuple(got.shape) if isinstance(got, Tensor) else f"a {type(got).__name__}"
+        shape = tuple(got.shape) if isinstance(got, Tensor) else shown(got)
         some = f"{count} images" if count > 1 else "one image"
         raise Wrong(f"{when}For {some}, a tensor of shape ({count}, {CLASSES}) is asked for; yours give {shape}.")
     if not bool(got.isfinite().all()):

@@ -69,7 +69,7 @@ def _here(pattern: str, given: Any) -> str:
     try:
         device = str(reading.device(given))
     except Wrong as wrong:
-        raise Wrong(f"The placement gives {pattern!r} {shown(given)}. {wrong}") from None
+        raise Wrong(f"The placement gives {pattern!r} to {shown(given)}. {wrong}") from None
     here = _devices()
     if device not in here:
         has = (

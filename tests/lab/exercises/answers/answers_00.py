@@ -124,17 +124,17 @@ def on_meta(devices: Devices) -> Any:
     return {"fc2": "meta", "*": devices[0]}
 
 
-@wrong("00-cut", "gives 'fc2' 1. A device is asked for", parts=_placed)
+@wrong("00-cut", "gives 'fc2' to 1. A device is asked for", parts=_placed)
 def numbers_of_devices(devices: Devices) -> Any:
     return {"fc2": 1, "*": 0}
 
 
-@wrong("00-cut", "gives 'fc2' 'second'. A device is asked for", parts=_placed)
+@wrong("00-cut", "gives 'fc2' to 'second'. A device is asked for", parts=_placed)
 def names_of_ones_own(devices: Devices) -> Any:
     return {"fc2": "second", "*": "first"}
 
 
-@wrong("00-cut", "gives '*' ('vgpu:0', 'vgpu:1'). A device is asked for", parts=_placed)
+@wrong("00-cut", "gives '*' to ('vgpu:0', 'vgpu:1'). A device is asked for", parts=_placed)
 def both_for_one(devices: Devices) -> Any:
     return {"fc2": devices[1], "*": devices}
 

@@ -271,7 +271,7 @@ class WithoutTheLastRelu(Net):
         return F.log_softmax(self.fc2(self.fc1(x.flatten(1))), dim=1)
 
 
-@wrong("01-mend", "The ReLUs after conv1 and conv2 and fc1 are missing")
+@wrong("01-mend", "The ReLUs after conv1, conv2 and fc1 are missing: the scores are those of Net without them.")
 class WithoutAnyRelu(Net):
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(self.conv2(F.max_pool2d(self.conv1(x), 2)), 2)
@@ -341,7 +341,7 @@ class Digits(Net):
         return x.argmax(1)
 
 
-@wrong("01-mend", "yours give a NoneType")
+@wrong("01-mend", "yours give None.")
 class ReturnsNothing(Net):
     def end(self, x: Tensor) -> None:
         return None
@@ -379,12 +379,12 @@ class WithoutSuper(nn.Module):
         self.fc1 = nn.Linear(320, 50)
 
 
-@wrong("01-mend", "what this makes is a int, not an nn.Module")
+@wrong("01-mend", "what this makes is 3, and not an nn.Module")
 def no_net() -> int:
     return 3
 
 
-@wrong("01-mend", "A function is asked for, and this is 'Mended'", parts=lambda made, devices: ("Mended",))
+@wrong("01-mend", "The class of the net is asked for, and this is 'Mended'.", parts=lambda made, devices: ("Mended",))
 def its_name() -> None: ...
 
 
