@@ -73,6 +73,18 @@ def companions() -> list[str]:
     return found
 
 
+def bring_companions(target: Path) -> None:
+    """Writes what the notebooks link to below that folder.
+
+    Raises:
+        OSError: when it cannot be written to.
+    """
+    for name in companions():
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes((folder().parent / name).read_bytes())
+
+
 def copy(target: Path) -> Copied:
     """Copies the course into a folder, which is made where there is none.
 

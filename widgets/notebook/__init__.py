@@ -10,8 +10,8 @@
 
     %load_ext widgets.notebook                   # adds %%ranks: the cell's code on every rank of a live group
 
-Works wherever ipywidgets do: JupyterLab, Notebook 7, VS Code, Colab. Where a notebook is only read (nbviewer, GitHub),
-a view shows the numbers behind its figure as a table.
+Works wherever ipywidgets do: JupyterLab, Notebook 7, VS Code, Colab. Where a notebook is only read (nbviewer, GitHub,
+nbconvert), a picture of what was seen last stays in its place, and the numbers behind a figure as a table.
 """
 
 from __future__ import annotations

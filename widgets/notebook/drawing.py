@@ -21,6 +21,7 @@ import traitlets
 
 from widgets import figures, plain
 from widgets.figures import CurveSet, Spec, Table
+from widgets.figures.picture import WIDTH, data_address, svg
 from widgets.notebook import plotly_bundle, staying, text
 from widgets.notebook.staying import Stays
 
@@ -53,9 +54,11 @@ class Drawing(Stays, anywidget.AnyWidget):
 
     def __init__(self, **settings: Any) -> None:
         self._guard = threading.RLock()
+        self._taken_of: str | None = None
+        """The figure that the front end's picture is of."""
         super().__init__(bundle=plotly_bundle.model_id(), **settings)
         self.observe(lambda change: self.refresh(everything=True), ["theme", "numbers", "step"])
-        self.observe(lambda change: self.keep_still(), "picture")
+        self.observe(lambda change: self._pictured(), "picture")
 
     def refresh(self, everything: bool = False) -> None:
         """Draws what is new."""
@@ -98,7 +101,37 @@ class Drawing(Stays, anywidget.AnyWidget):
         return {**data, "text/html": self._html()}, metadata
 
     def still(self) -> str:
-        return staying.image(self.picture, self._title_and_table()[0])
+        """Its picture, and the numbers behind it, folded."""
+        title, table = self._title_and_table()
+        if table is None or not table.rows:
+            return self.painted()
+        words = text.VIEW["table"]
+        return f"{self.painted()}<details><summary>{html.escape(words)}</summary>{_tabulated(table, title)}</details>"
+
+    def painted(self, width: int = WIDTH) -> str:
+        """A picture as HTML: the front end's as long as nothing has changed since it was taken, else our own."""
+        with self._guard:
+            drawn = json.loads(self._drawn())
+            card = figures.PALETTES[self.theme].card
+            title = drawn["layout"]["title"]["text"]
+            if self._taken_of == self.figure and staying.acceptable(self.picture):
+                return staying.image(self.picture, title, card)
+            return staying.image(data_address(svg(drawn, width)), title, card)
+
+    def in_theme(self, theme: figures.Theme) -> Spec:
+        """The figure as it is now, as plain values, in that theme."""
+        with self._guard:
+            before = self.theme
+            try:
+                with self.hold_sync():
+                    self.theme = theme
+                    return json.loads(self._drawn())
+            finally:
+                self.theme = before
+
+    def _pictured(self) -> None:
+        self._taken_of = self.figure
+        self.keep_still()
 
     def _html(self) -> str:
         """The numbers behind the figure."""
@@ -106,11 +139,13 @@ class Drawing(Stays, anywidget.AnyWidget):
         if table is None or not table.rows:
             said = f"{title}. {text.LIVE}" if title else text.LIVE
             return f"<p>{html.escape(said)}</p>"
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
-        )
-        return f"<table><caption>{html.escape(title)}</caption><tr>{head}</tr>{rows}</table>"
+        return _tabulated(table, title)
+
+
+def _tabulated(table: Table, title: str) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    return f"<table><caption>{html.escape(title)}</caption><tr>{head}</tr>{rows}</table>"
 
 
 class _Still(Drawing):

@@ -13,12 +13,13 @@ from lab.six_steps import SixSteps, Update
 from widgets.notebook import text
 from widgets.notebook.alerts import Alert
 from widgets.notebook.numbers import SHOWN_VALUES, first, small, table
+from widgets.notebook.staying import Stays
 
 LAST_STEP = 99
 """That can be chosen: every step before it is computed again."""
 
 
-class FormulaCheck(VBox):
+class FormulaCheck(Stays, VBox):
     """Evaluates both sides of the formula for a step of a run, or of what an Experiment would be.
 
     The parameters, the batch and its shares are those of the run, and so are its gradients: the run's losses of that

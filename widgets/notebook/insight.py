@@ -19,13 +19,14 @@ from widgets.findings import Said
 from widgets.findings.earlier import Earlier
 from widgets.notebook import cells
 from widgets.notebook.follow import Run, ThrownAway, follow, unfollow
+from widgets.notebook.staying import Stays
 
 PACE_SECONDS = 1.0
 """Sentences that change more often cannot be read."""
 _CHIP = "font-size:11px;opacity:.7;border:1px solid;border-radius:999px;padding:0 6px;white-space:nowrap"
 
 
-class InsightView(ThrownAway, HTML):
+class InsightView(ThrownAway, Stays, HTML):
     """Follows its run to the end. Given another run with `show`, it compares that with the one before."""
 
     def __init__(self, run: Run | None = None) -> None:

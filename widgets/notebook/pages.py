@@ -15,13 +15,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lab.course import files
 from lab.course.executing import CELL_SECONDS, LONG_CELL_SECONDS, execute, read
 from lab.course.settings import long_form
 from lab.errors import LabError
 from widgets.notebook.keeping import MIME, PLOTLY
+from widgets.notebook.staying import BELOW
 
 _LAST_CELL = "from widgets.notebook.keeping import Kept\nKept()"
-_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ def render(notebooks: Sequence[Path], folder: Path) -> Iterator[Page]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PLOTLY).write_bytes((resources.files("plotly") / "package_data" / PLOTLY).read_bytes())
+        if any(b"](../docs/" in notebook.read_bytes() for notebook in notebooks):
+            files.bring_companions(folder)
         pages = []
         for notebook in notebooks:
             pages.append(_render(notebook, folder))
@@ -54,8 +57,9 @@ def render(notebooks: Sequence[Path], folder: Path) -> Iterator[Page]:
 
 def _render(notebook: Path, folder: Path) -> Page:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError
-    from nbconvert import HTMLExporter
     from nbformat.v4 import new_code_cell
+
+    from widgets.notebook.exporting import PageExporter
 
     book = read(notebook)
     book.cells.append(new_code_cell(_LAST_CELL))
@@ -67,20 +71,28 @@ def _render(notebook: Path, folder: Path) -> Page:
     finally:
         shutil.rmtree(working, ignore_errors=True)
     freeze(book)
-    exporter = HTMLExporter(template_name="lab", embed_images=True)
-    body, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": notebook.stem}})
+    for cell in book.cells:
+        cell.source = cell.source.replace("](../docs/", "](docs/") if cell.cell_type == "markdown" else cell.source
+    body, _ = PageExporter().from_notebook_node(book, resources={"metadata": {"name": notebook.stem}, "plotly": PLOTLY})
     path = folder / f"{notebook.stem}.html"
-    path.write_text(body.replace("<head>", f'<head><script src="{PLOTLY}"></script>', 1), encoding="utf-8")
+    path.write_text(body, encoding="utf-8")
     return Page(path, book.cells[0].source.splitlines()[0].removeprefix("# "), seconds)
 
 
 def freeze(book: Any) -> None:
-    """Puts what widgets showed at the end in the place of the widgets, and takes away the cell that told it."""
+    """Puts what widgets showed at the end in the place of the widgets, and takes away the cell that told it.
+
+    What they leave below themselves for viewers without widgets goes: it would be seen twice.
+    """
+    from widgets.notebook.exporting import WIDGET
+
     last = book.cells.pop()
     kept = next((output["data"][MIME] for output in last.outputs if MIME in output.get("data", {})), {})
     for cell in book.cells:
+        if "outputs" in cell:
+            cell.outputs = [each for each in cell.outputs if BELOW not in each.get("data", {}).get("text/html", "")]
         for output in cell.get("outputs", []):
-            view = output.get("data", {}).pop(_VIEW, None)
+            view = output.get("data", {}).pop(WIDGET, None)
             if view is not None:
                 output["data"]["text/html"] = kept.get(view["model_id"], "") or output["data"].get("text/html", "")
     book.metadata.pop("widgets", None)

@@ -168,12 +168,9 @@ class LabPanel(ThrownAway, Stays, VBox):
         return run
 
     def still(self) -> str:
-        """The figures' pictures, below what the panel says of its run."""
-        pictures = "".join(view.still() for view in self._drawings())
-        if not pictures:
-            return ""
+        """What was seen last, and that it is no more than that."""
         said = f"{_ONLY_IN_JUPYTER}<p class='parallel-lab-saved'>{html.escape(text.SAVED)}</p>"
-        return f"{said}<p>{self.status.value}</p>{pictures}{self.insight.value}"
+        return said + super().still()
 
     def _drawings(self) -> list[Drawing]:
         return [view for view in self.views.values() if isinstance(view, Drawing)]
@@ -282,6 +279,8 @@ class LabPanel(ThrownAway, Stays, VBox):
             self._enable(run=True, pause=live, step=live, stop=not run.done and not self._stopping)
             self.buttons["run"].description = text.AGAIN if run.done else text.RUN
             self.buttons["pause"].description = text.RESUME if paused else text.PAUSE
+            if run.done and everything:
+                self.keep_still()
 
     def _enable(self, **buttons: bool) -> None:
         for name, button in self.buttons.items():

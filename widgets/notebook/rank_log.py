@@ -15,12 +15,13 @@ from lab.state import RunState
 from widgets.figures import duration, human_bytes, human_count
 from widgets.notebook import cells, text
 from widgets.notebook.follow import Run, ThrownAway, follow, unfollow
+from widgets.notebook.staying import Stays
 
 KEPT_LINES = 200
 PACE_SECONDS = 0.5
 
 
-class RankLog(ThrownAway, HTML):
+class RankLog(ThrownAway, Stays, HTML):
     """How far each rank has come, and below it what happened, oldest first."""
 
     def __init__(self, run: Run | None = None) -> None:

@@ -16,12 +16,13 @@ from lab.six_steps import NAMES, SixSteps
 from widgets.notebook import step_words, text
 from widgets.notebook.alerts import Alert
 from widgets.notebook.numbers import SHOWN_VALUES, first, small, table
+from widgets.notebook.staying import Stays
 from widgets.notebook.turn_button import TurnButton
 
 FIRST = Experiment(strategy="ddp", world_size=3, batch_size=48, lr=0.1)
 
 
-class StepThrough(VBox):
+class StepThrough(Stays, VBox):
     """Click through one step of training; `steps` holds the tensors that are shown.
 
     Args:

@@ -61,6 +61,8 @@ class View(ThrownAway, Drawing):
                 return
             self._due = now + self.PACE_SECONDS
             super().refresh()
+            if everything:
+                self.keep_still()
 
     def _drawn(self) -> str:
         run = self._run
