@@ -24,7 +24,8 @@ CELL = (
 def pictures(path: Path) -> int:
     """How many are in the notebook's file."""
     outputs = nbformat.read(path, 4).cells[0].outputs
-    return "".join(str(output.get("data", {}).get("text/html", "")) for output in outputs).count("data:image/png")
+    shown = "".join(str(output.get("data", {}).get("text/html", "")) for output in outputs)
+    return shown.count('<img src="data:image/')
 
 
 def test_a_picture_stays(browser: Browser, tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_a_picture_stays(browser: Browser, tmp_path: Path) -> None:
         lab.run(0)
         expect(lab.output(0).locator(".parallel-lab-plot .main-svg").first).to_be_visible()
         still = lab.page.locator(".parallel-lab-still")
-        expect(still.locator("p").first).to_contain_text("Finished")
+        expect(still).to_contain_text("Finished", timeout=60_000)
         expect(still.locator("img")).to_have_count(2)
         expect(still).to_be_hidden()  # the widget itself is there
         lab.page.wait_for_timeout(3000)
