@@ -166,6 +166,10 @@ def _other_layers(net: nn.Module) -> str:
     net_has = Counter(net_scores.SHAPES.values())
     if others := [str(shape) for shape in own if shape not in net_has]:
         return f"It runs. But it is another net: Net has no parameter of shape {listed(others, 'or')}."
+    if not own:
+        return (
+            f"It runs. But net.parameters() is empty, and Net has {net_has.total()} tensors: nothing could be trained."
+        )
     missing = [str(shape) for shape in net_has - own]
     return (
         f"It runs. But net.parameters() has {own.total()} of Net's {net_has.total()} tensors: none of shape "

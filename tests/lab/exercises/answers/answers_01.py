@@ -255,6 +255,12 @@ class InAPlainList(Net):
         return self.last[0](F.relu(self.fc1(x.flatten(1))))
 
 
+@wrong("01-mend", "net.parameters() is empty, and Net has 8 tensors: nothing could be trained.")
+class MadeAnewInEachCall(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Net()(x)
+
+
 @wrong("01-mend", "The ReLU after conv1 is missing")
 class WithoutTheFirstRelu(Net):
     def forward(self, x: Tensor) -> Tensor:
