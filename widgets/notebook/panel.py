@@ -88,7 +88,7 @@ class LabPanel(ThrownAway, Stays, VBox):
         self._measured_at = 0.0
         self.controls = Controls(experiment or Experiment(), net)
         self.buttons = {name: self._button(name) for name in ("run", "pause", "step", "stop")}
-        self.status = HTML(text.READY)
+        self.status = HTML(_lines([text.READY]))
         self.alert = Alert()
         self.speed = Speed()
         self.progress = FloatProgress(0.0, min=0.0, max=1.0, layout=Layout(width="120px", flex="0 1 auto"))
@@ -256,7 +256,7 @@ class LabPanel(ThrownAway, Stays, VBox):
             run = self._run
             if run is None:
                 self._enable(run=True)
-                self.status.value = text.READY
+                self.status.value = _lines([text.READY])
                 return
             with run.lock:
                 state = run.state
@@ -296,10 +296,11 @@ class LabPanel(ThrownAway, Stays, VBox):
 
 
 def _lines(lines: Sequence[str]) -> str:
-    """Close below each other, the first two in one line where there is room."""
-    first, rest = " ".join(lines[:2]), lines[2:]
-    inside = "<br>".join([first, *(f"<span style='opacity:0.75'>{line}</span>" for line in rest)])
-    return f"<div style='line-height:1.5;min-height:3em'>{inside}</div>"
+    """Close below each other, with room for all of them from the start: nothing below is to jump."""
+    first, *rest = lines
+    *numbers, source = rest or [""]
+    inside = "<br>".join([first, *numbers, f"<span style='opacity:0.75'>{source}</span>"])
+    return f"<div style='line-height:1.5;min-height:4.5em'>{inside}</div>"
 
 
 def _status(state: RunState, stopping: bool) -> str:

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from lab.course.executing import execute
 from tests.widgets.notebook.jupyter import Lab, jupyter_lab, notebook, shot, until
-from widgets.notebook import LossView, staying
+from widgets.notebook import LossView, staying, text
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 CELL = (
@@ -54,6 +54,7 @@ def test_a_picture_stays(browser: Browser, tmp_path: Path) -> None:
         assert shown[1] > 200
         lab.page.wait_for_timeout(2000)
         expect(lab.page.get_by_text("model not found")).to_be_hidden()
+        expect(lab.page.get_by_text(text.SAVED)).to_be_visible()
         shot(lab, "the-next-day")
         lab.close()
 

@@ -68,9 +68,10 @@ function wrapTitle(layout, width, left, room) {
     if (lines.at(-1) && long(longer, lines.length === 1 ? width - room : width)) lines.push(word);
     else lines[lines.length - 1] = longer;
   }
+  // Plotly moves a title of several lines up by some of their height.
   const more = Math.round((lines.length - 1) * size * 1.3);
   title.text = lines.map((line) => line.replace(/^· | ·$/g, "")).join("<br>");
-  Object.assign(title, { x: 0, xref: "container" });
+  Object.assign(title, { x: 0, xref: "container", y: 1, yref: "container", yanchor: "top", pad: { t: more + 3 } });
   layout.margin = { ...layout.margin, t: (layout.margin?.t ?? 36) + more };
   layout.height += more;
 }
