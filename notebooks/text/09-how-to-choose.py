@@ -145,12 +145,27 @@ def median_ms(run):
 
 
 step_ms, states = {}, {}
-for situation in situations:
+
+
+def measure(situation):
     three = {way: started(situation, way) for way in ways}
     for way, run in three.items():
         step_ms[situation, way] = median_ms(run)
         states[situation, way] = run.state
 
+
+measure("A")
+
+# %%
+measure("B")
+
+# %%
+measure("C")
+
+# %%
+measure("D")
+
+# %%
 best = {name: min(ways, key=lambda way, name=name: step_ms[name, way]) for name in situations}
 
 # %%
