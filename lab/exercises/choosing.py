@@ -68,7 +68,8 @@ def _lists(found: Any, minutes: Sequence[int], devices: int, case: str) -> list[
     if isinstance(found, Mapping):  # a device without runs need not be named
         lists += [[] for _ in range(devices - len(lists))]
     if len(lists) != devices:
-        raise Wrong(f"{case}, there are lists for {len(lists)} devices: {lists}.")
+        are = "is a list for 1 device" if len(lists) == 1 else f"are lists for {len(lists)} devices"
+        raise Wrong(f"{case}, there {are}: {lists}.")
     count = Counter(run for runs in lists for run in runs)
     if all(count[run] == 1 for run in range(len(minutes))) and len(count) == len(minutes):
         return lists

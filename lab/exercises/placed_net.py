@@ -33,7 +33,8 @@ def anywhere(answer: Any, devices: Sequence[Any]) -> str:
     for number, place in enumerate(places):
         made = torch.Generator().manual_seed(number)
         given = place if number % 2 else tuple(str(device) for device in place)
-        case = f"Anywhere({given[0]!r}, {given[1]!r})"
+        shown_as = [f"torch.device('{each}')" if isinstance(each, torch.device) else repr(each) for each in given]
+        case = f"Anywhere({', '.join(shown_as)})"
         _one(answer, place, given, (made, place[1] if number == 1 else cpu), case)
     return f"It runs on {first} and {second}, the other way round, and on the CPU, with the same results."
 

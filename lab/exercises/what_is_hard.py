@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from lab.exercises import apart, reading
 from lab.exercises.grading import AnswerRaisedError, Wrong, call, exercise, told
 
-NEW_PROCESS = " load runs in a new process: of the one that saved, it has the file at its path and nothing else."
+NEW_PROCESS = " Your load runs in a new process: of the one that saved, it has the file at its path and nothing else."
 
 
 class _PathOf(PosixPath if os.name == "posix" else WindowsPath):  # type: ignore[misc]

@@ -345,7 +345,10 @@ class NeverBothOnOne(Cut):
         super().__init__(first, "vgpu:1" if str(first) == "vgpu:0" else second)
 
 
-@wrong("04-anywhere", "has conv1 on vgpu:0, and it belongs on vgpu:1")
+@wrong(
+    "04-anywhere",
+    "Anywhere(torch.device('vgpu:1'), torch.device('vgpu:0')) has conv1 on vgpu:0, and it belongs on vgpu:1",
+)
 class WrittenIntoInit(Cut):
     def __init__(self, first: Any, second: Any) -> None:
         super().__init__(*DEVICES)

@@ -127,7 +127,7 @@ def fewest_runs(minutes: Minutes, devices: int) -> Lists:
     return runs
 
 
-@wrong("09-assign", "there are lists for 1 devices")
+@wrong("09-assign", "there is a list for 1 device: ")
 def one_list(minutes: Minutes, devices: int) -> Lists:
     return [list(range(len(minutes)))]
 
