@@ -34,7 +34,7 @@ def wide() -> Layout:
 def longer(*controls: Any) -> None:
     """Gives labels of several words their room."""
     for control in controls:
-        control.style.description_width = "126px"
+        control.style.description_width = "136px"
 
 
 def show(widget: Any, visible: bool) -> None:
