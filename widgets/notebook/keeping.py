@@ -72,8 +72,10 @@ def as_html(widget: Widget, drawn: Callable[[Drawing], str] | None = None) -> st
                 f"<details><summary>{html.escape(title)}</summary>{inside}</details>" for title, inside in closed
             )
         case Box():
-            inside = "".join(as_html(each, drawn) for each in widget.children)
             columns = getattr(widget.layout, "grid_template_columns", None)
+            if columns and drawn is None:
+                drawn = _beside
+            inside = "".join(as_html(each, drawn) for each in widget.children)
             style = f"display:grid;grid-gap:10px;grid-template-columns:{columns}" if columns else ""
             return f'<div style="{html.escape(style)}">{inside}</div>' if inside else ""
         case _:
@@ -97,12 +99,16 @@ def _all_steps(lesson: StepThrough) -> str:
     return "<hr>".join(said)
 
 
-def figure(view: Drawing) -> str:
+def _beside(view: Drawing) -> str:
+    return figure(view, BESIDE)
+
+
+def figure(view: Drawing, width: int = picture.WIDTH) -> str:
     """Drawn by Plotly, light or dark as its reader wants it, when the page is opened. Until then, and where there are
     no scripts, a picture stands in its place."""
     specs = {theme: view.in_theme(theme) for theme in THEMES}
     layout = specs["light"]["layout"]
-    pictures = {theme: picture.data_address(picture.svg(spec)) for theme, spec in specs.items()}
+    pictures = {theme: picture.data_address(picture.svg(spec, width)) for theme, spec in specs.items()}
     name = f"parallel-lab-{next(_numbers)}"
     # "</" would end the script.
     arguments = {
