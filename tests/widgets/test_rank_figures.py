@@ -116,7 +116,7 @@ def test_buckets_before_and_after_the_rebuild(state: RunState) -> None:
         ("x2", "bucket 1", ["conv1"], pytest.approx(21.12)),
     ]
     notes = " ".join(note.text for note in figure.layout.annotations)
-    assert "From step 1 on: in the order in which gradients come" in notes
+    assert "From step 1 on: in the order of gradients" in notes
     # Bucket 0 moves from 450 to 550; of the two ranks one waited 100 µs for it.
     assert "<b>66.2 kB</b> in 100 µs<br>after 50.0 µs of waiting" in notes
     rows = figures.table(state, "buckets", 19).rows

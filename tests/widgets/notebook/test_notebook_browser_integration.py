@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.widgets.notebook.jupyter import FLAGS, POINTS, Lab, chromium, jupyter_lab, notebook, shot, until, workers
+from tests.widgets.notebook.jupyter import POINTS, Lab, jupyter_lab, notebook, shot, until, workers
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 CELLS = (
@@ -19,18 +18,6 @@ CELLS = (
     "import time\nfor _ in range(1200): time.sleep(0.1)",
     "panel.run.state.placed.layers",
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    if path is None:
-        message = "no Chromium on the PATH"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.widgets.notebook.jupyter import FLAGS, Lab, chromium, jupyter_lab, notebook, shot, until, workers
+from tests.widgets.notebook.jupyter import Lab, jupyter_lab, notebook, shot, until, workers
 from widgets.notebook import text
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -44,18 +43,6 @@ PLACES = """() => {
     scrolling: [output, ...output.querySelectorAll('*')].filter(each => each.clientWidth && scrolls(each)).length,
   };
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    if path is None:
-        message = "no Chromium on the PATH"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

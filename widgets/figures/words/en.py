@@ -80,7 +80,7 @@ BUCKET_TOOK = "{size} in {time}"
 AFTER_WAITING = "after {time} of waiting"
 EVERY_STEP = "In every step"
 BEFORE_GRADIENTS = "Step 0: laid out before any gradient came"
-AS_GRADIENTS_COME = "From step {step} on: in the order in which gradients come"
+AS_GRADIENTS_COME = "From step {step} on: in the order of gradients"
 
 # -- the placement graph
 TRACING = "Tracing the first step"
