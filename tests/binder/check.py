@@ -47,15 +47,16 @@ def main(folder: Path | None) -> None:
 
 
 def open_tour(context: BrowserContext, server: Serving) -> Page:
-    """JupyterLab where the server's own address leads: on the tour, with a kernel that runs its first cell."""
+    """JupyterLab where the server's own address leads: on the tour, with a kernel that runs its first cells."""
     lab = context.new_page()
     lab.goto(f"{server.url}?token={server.token}")
     lab.wait_for_url(f"**{server.url.rstrip('/')[-10:]}{TOUR}*")
     expect(lab.locator(".jp-Notebook .jp-Cell").first).to_be_visible()
     expect(lab.locator(".jp-Notebook-ExecutionIndicator").first).to_have_attribute("data-status", "idle")
-    cell = lab.locator(".jp-Notebook .jp-CodeCell").nth(1)  # the first one is for Colab
-    run_cell(lab, cell)
-    expect(cell.locator(".jp-InputPrompt").first).to_have_text(re.compile(r"\[\d+\]:"))
+    for index in range(1, 4):  # the imports, the settings and the devices; the first one is for Colab
+        cell = lab.locator(".jp-Notebook .jp-CodeCell").nth(index)
+        run_cell(lab, cell)
+        expect(cell.locator(".jp-InputPrompt").first).to_have_text(re.compile(r"\[\d+\]:"))
     expect(cell.locator(".jp-OutputArea-output").first).to_contain_text("vgpu:0")
     return lab
 
