@@ -113,6 +113,13 @@ class Run:
         return self._done
 
     @property
+    def held(self) -> bool:
+        """True from `pause` until `resume`, also while the one step that was asked for goes on; what a button says that
+        does either. `state.status` says whether the ranks stand still now."""
+        with self.lock:
+            return self._conductor is not None and self._conductor.held
+
+    @property
     def pids(self) -> tuple[int, ...]:
         """Process numbers of the ranks, in their order; empty before they have started and after the end."""
         with self.lock:

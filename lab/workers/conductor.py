@@ -60,6 +60,11 @@ class Conductor:
         """True while the ranks run, and nobody has asked them to wait."""
         return not self._holding and self._gate is None
 
+    @property
+    def held(self) -> bool:
+        """True from a pause until it is ended, also on the way to its gate and in the steps that are asked for."""
+        return self._stay
+
     def pause(self) -> None:
         self._stay = True
         self._moves.clear()

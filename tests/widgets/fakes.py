@@ -35,6 +35,10 @@ class FakeRun:
         self.stops += 1
         self.end("stopped")
 
+    @property
+    def held(self) -> bool:
+        return self.state.status == "paused"
+
     def pause(self) -> None:
         self.state.apply(Paused(0, self.state.step, "data"))
 

@@ -212,7 +212,7 @@ class LabPanel(ThrownAway, Stays, VBox):
         run = self.run
         if run is None or run.done or run.state.started is None:
             return
-        if run.state.status == "paused":
+        if run.held:
             run.resume()
         else:
             run.pause()
@@ -264,7 +264,7 @@ class LabPanel(ThrownAway, Stays, VBox):
                 if state.finished is not None and self.speed.slowed:
                     words = text.SLOWED.format(finished=words)
                 done = state.step / state.started.total_steps if state.started else 0.0
-                failed, paused = state.failure is not None, state.status == "paused"
+                failed, held = state.failure is not None, run.held
                 live = state.started is not None and state.finished is None and not self._stopping
                 now = time.monotonic()
                 if everything or now > self._measured_at + MEASURED_SECONDS:
@@ -278,7 +278,7 @@ class LabPanel(ThrownAway, Stays, VBox):
             self.status.value = _lines(lines)
             self._enable(run=True, pause=live, step=live, stop=not run.done and not self._stopping)
             self.buttons["run"].description = text.AGAIN if run.done else text.RUN
-            self.buttons["pause"].description = text.RESUME if paused else text.PAUSE
+            self.buttons["pause"].description = text.RESUME if held else text.PAUSE
             if run.done and everything:
                 self.keep_still()
 

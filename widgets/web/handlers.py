@@ -47,6 +47,11 @@ def buttons(status: str) -> tuple[Any, ...]:
     return UNCHANGED
 
 
+def _status(run: Run) -> str:
+    """For its buttons: in the one step that was asked for, a paused run is still to be resumed."""
+    return "paused" if run.held else run.state.status
+
+
 def _pause(status: str) -> str:
     return text.RESUME if status == "paused" else text.PAUSE
 
@@ -106,7 +111,7 @@ class Handlers:
         session.language = languages.known(language)
         with languages.speaking(session.language):
             run = session.run
-            start, _, pause, _ = buttons("ended" if run is None or run.done else run.state.status)
+            start, _, pause, _ = buttons("ended" if run is None or run.done else _status(run))
             board = forms.Form(*values).board(session.base or self.default)
             frame = self._painter(session).paint(session)
         return frame, start, pause, gr.HTML(board) if board else gr.skip(), *self._words(session)
@@ -294,7 +299,7 @@ class Handlers:
                     yield frame, *buttons("ended")
                     yield from self._compare_with_one(session, run, painter)
                     return
-                status = run.state.status
+                status = _status(run)
                 yield frame, *(UNCHANGED if status == shown else buttons(status))
                 shown = status
                 with run.lock:

@@ -273,7 +273,7 @@ class Sessions:
 
     def pause(self, key: str) -> None:
         """Has the tab's run wait at its next step; or go on, if it waits."""
-        self._control(key, lambda run: run.resume() if run.state.status == "paused" else run.pause())
+        self._control(key, lambda run: run.resume() if run.held else run.pause())
 
     def step(self, key: str) -> None:
         """Lets the tab's run go on by one step; one that does not wait is paused."""

@@ -132,6 +132,24 @@ def test_all_ranks_wait_at_the_start_of_the_same_step_and_go_on(world_size: int,
 
 @WORLD_SIZES
 @SEEDS
+def test_a_run_is_held_from_the_pause_to_the_end_of_it_in_its_steps_too(world_size: int, seed: int) -> None:
+    run = Run(world_size, seed)
+    run.go_on(turns=seed)
+    assert not run.conductor.held
+    run.conductor.pause()
+    for _ in range(3):
+        assert run.conductor.held
+        run.go_on(turns=seed)  # on their way, together, or in the step
+        run.tell(run.conductor.step())
+    assert run.conductor.held
+    run.tell(run.conductor.resume())
+    assert not run.conductor.held
+    run.tell(run.conductor.change({"lr": 0.1}))
+    assert not run.conductor.held, "a change is no pause"
+
+
+@WORLD_SIZES
+@SEEDS
 def test_settings_reach_all_ranks_before_the_same_step_in_their_order(world_size: int, seed: int) -> None:
     run = Run(world_size, seed)
     run.go_on(turns=seed * 5)

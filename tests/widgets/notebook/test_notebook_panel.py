@@ -12,7 +12,7 @@ from torch import nn
 import lab
 from lab import checks
 from lab.errors import LabError, RunError
-from lab.events import Paused
+from lab.events import Paused, Resumed
 from lab.experiment import Experiment
 from lab.placement import resolve
 from tests.widgets import events_factory as factory
@@ -296,6 +296,23 @@ def test_pause_becomes_resume(runs: list[SlowRun], monkeypatch: pytest.MonkeyPat
     panel.buttons["step"].click()
     panel.buttons["pause"].click()
     assert said == ["pause", "step", "resume"]
+    panel.close()
+
+
+def test_resume_in_the_one_step_that_was_asked_for_goes_on(
+    runs: list[SlowRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    for name in ("pause", "resume", "step"):
+        monkeypatch.setattr(SlowRun, name, lambda run, name=name: said.append(name), raising=False)
+    monkeypatch.setattr(SlowRun, "held", True)
+    panel = LabPanel(show=())
+    panel.start()
+    runs[0].apply([Paused(0, 5, "data"), Resumed(5)])  # the step is under way
+    panel.refresh(everything=True)
+    assert panel.buttons["pause"].description == text.RESUME
+    panel.buttons["pause"].click()
+    assert said == ["resume"]
     panel.close()
 
 
