@@ -25,6 +25,7 @@ from lab.experiment import Experiment, Link
 from lab.faults import REGISTRY
 from lab.state import RunState
 from lab.vgpu import links
+from lab.workers import payload
 from lab.workers.conductor import Conductor
 from lab.workers.control import Heard
 
@@ -98,7 +99,7 @@ class Run:
         self._done = False
         self._stop_at: float | None = None
         self._net = net
-        self._payload = _pickled(net)
+        self._payload = payload.of_net(net)
         self._supervisor: Supervisor | None = None
         self._conductor: Conductor | None = None
         self._began = time.monotonic()
@@ -390,18 +391,3 @@ class Run:
     def _publish(self, events: list[Event]) -> None:
         self.state.apply_all(events)
         self._backlog.add(events)
-
-
-def _pickled(net: Any) -> bytes | None:
-    if net is None:
-        return None
-    import cloudpickle
-
-    try:
-        payload: bytes = cloudpickle.dumps(net)
-    except Exception as error:
-        raise RunError(
-            f"your net cannot be sent to a worker process: {type(error).__name__}: {error}. Give a class or a function "
-            "that makes it, and open files, locks and connections inside"
-        ) from error
-    return payload

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-import lab
 from lab.events import GroupJoined, Span, StepFinished
 from lab.experiment import Experiment
 from lab.state import RunState
@@ -17,23 +14,6 @@ from widgets import pace
 from widgets.notebook import LabPanel, text
 from widgets.notebook.sent import sent
 from widgets.web.text import en
-
-
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SlowRun]]:
-    """The panel starts these in place of real ones."""
-    started: list[SlowRun] = []
-
-    def start(experiment: Experiment, net: Any = None) -> SlowRun:
-        started.append(SlowRun(experiment))
-        return started[-1]
-
-    monkeypatch.setattr(lab, "start", start)
-    monkeypatch.setattr("widgets.notebook.panel._warm_up", lambda: None)
-    yield started
-    for run in started:
-        run.stop()
-    until(lambda: not [each for each in threading.enumerate() if each.name.startswith("lab-")])
 
 
 @pytest.mark.parametrize(("steps", "seconds"), [(1, 1.0), (60, 8 / 60), (1600, 0.005), (1601, 0.0), (10**6, 0.0)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,23 +42,6 @@ class Net(nn.Module):
 
     def forward(self, x: Any) -> Any:
         return self.second(self.first(x.flatten(1)))
-
-
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SlowRun]]:
-    """The panel starts these in place of real ones."""
-    started: list[SlowRun] = []
-
-    def start(experiment: Experiment, net: Any = None) -> SlowRun:
-        started.append(SlowRun(experiment))
-        return started[-1]
-
-    monkeypatch.setattr(lab, "start", start)
-    monkeypatch.setattr("widgets.notebook.panel._warm_up", lambda: None)
-    yield started
-    for run in started:
-        run.stop()
-    until(lambda: not [each for each in threading.enumerate() if each.name.startswith("lab-")])
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda each: each.to_query()[10:50])
