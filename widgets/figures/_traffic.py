@@ -105,7 +105,7 @@ def traffic(state: RunState, theme: Theme = "light", step: int | None = None) ->
         title + (f" · {RING_SIGN} {words.AS_RING}" if found.rings else ""),
         _height(len(senders)),
         meta={"step": step},
-        margin={"l": 8, "r": 8, "t": 40, "b": 8},
+        margin={"l": 8, "r": 8, "t": 62, "b": 8},
         xaxis={
             **_axis(receivers, theme),
             "side": "top",
